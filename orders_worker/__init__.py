@@ -1,0 +1,1 @@
+"""Rows out, handler in: the process that claims orders and works them."""

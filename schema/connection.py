@@ -1,0 +1,106 @@
+"""Open connections to PostgreSQL on which no call can hang for ever."""
+
+from typing import Any, Self, TypeVar
+
+import psycopg
+from psycopg import conninfo
+
+from schema.errors import DatabaseUnavailableError, SettingError
+
+CONNECT_SECONDS = 3
+REPLY_SECONDS = 10.0
+
+_Reply = TypeVar("_Reply")
+
+_KEEPALIVE: dict[str, Any] = {
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "target_session_attrs": "read-write",
+}
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A psycopg connection that gives up on a server that does not reply within `reply_seconds`.
+
+    The server's own `statement_timeout` (`reply_seconds` too) ends a slow statement first, with the
+    connection intact. This second bound is for a server that is stopped or cut off: the socket is
+    closed and the call raises `psycopg.OperationalError`, its outcome unknown.
+    """
+
+    reply_seconds: float = REPLY_SECONDS
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Wait for one reply, `reply_seconds` and a second at most unless `timeout` says otherwise."""
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, self.reply_seconds + 1)
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - the only name psycopg gives this error
+            self.pgconn.finish()
+            raise psycopg.OperationalError(
+                f"no reply from the server within {self.reply_seconds + 1:g} seconds; connection closed"
+            ) from None
+
+    @classmethod
+    def open(cls, url: str, *, name: str, reply_seconds: float = REPLY_SECONDS) -> Self:
+        """Connect in autocommit mode as `application_name` `name`.
+
+        `url` is any libpq connection string. Raises `DatabaseUnavailableError`, whose message holds no
+        password, when no connection can be had within `CONNECT_SECONDS` per address.
+        """
+        try:
+            connection = cls.connect(
+                url, autocommit=True, application_name=name, **_without(url, defaults=_KEEPALIVE)
+            )
+        except psycopg.OperationalError as error:
+            raise DatabaseUnavailableError(_first_line(error)) from error
+        connection.reply_seconds = reply_seconds
+        try:
+            # SET, not the `options` parameter, because PgBouncer refuses startup parameters.
+            connection.execute(f"SET statement_timeout = {round(reply_seconds * 1000)}")
+        except psycopg.OperationalError as error:
+            connection.close()
+            raise DatabaseUnavailableError(_first_line(error)) from error
+        return connection
+
+
+def is_direct(connection: psycopg.Connection[Any]) -> bool:
+    """Tell whether no pooler stands between: LISTEN and session locks work on such a connection only.
+
+    A pooler invents the backend's process id that it reports at connect, so the server's own word
+    differs from it (https://www.pgbouncer.org/features.html, cancellation keys).
+    """
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return row is not None and row[0] == connection.info.backend_pid
+
+
+def checked_url(name: str, value: str) -> str:
+    """Return `value` in libpq's form if it is a connection string, else raise a `SettingError`.
+
+    SQLAlchemy's `postgresql+psycopg://` is accepted too. The error never repeats the value, which
+    may hold a password.
+    """
+    url = value.replace("postgresql+psycopg://", "postgresql://", 1)
+    try:
+        if not conninfo.conninfo_to_dict(url):
+            raise SettingError(name, "(hidden)", _URL_EXPECTED)
+    except psycopg.ProgrammingError:
+        raise SettingError(name, "(hidden)", _URL_EXPECTED) from None
+    return url
+
+
+_URL_EXPECTED = "expected a URL such as postgresql://user:password@host:5432/orders"
+
+
+def _without(url: str, *, defaults: dict[str, Any]) -> dict[str, Any]:
+    """Leave out of `defaults` what the connection string sets itself."""
+    given = conninfo.conninfo_to_dict(url)
+    return {key: value for key, value in defaults.items() if key not in given}
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return (str(error).strip().splitlines() or ["no connection"])[0]
