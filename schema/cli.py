@@ -1,0 +1,55 @@
+"""The console script `orders`: what an operator does to the queue as a whole."""
+
+import argparse
+from collections.abc import Sequence
+
+from schema import migrate, pause, revision, startup, wake
+from schema.config import DatabaseConfig
+from schema.connection import Connection
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 1 if it could not be done, 2 for bad usage."""
+    options = _parser().parse_args(arguments)
+    return startup.exit_status(_COMMANDS[options.command])
+
+
+def _migrate() -> int:
+    url = DatabaseConfig.from_environment().resolve()
+    startup.connect(url, name="orders-migrate").close()
+    migrate.upgrade(url)
+    print(f"the schema is at revision {revision.NEEDED}")
+    return 0
+
+
+def _pause() -> int:
+    with _connection() as connection:
+        pause.pause(connection)
+    print("paused: workers finish what they have and claim nothing new until `orders resume`")
+    return 0
+
+
+def _resume() -> int:
+    with _connection() as connection:
+        pause.resume(connection)
+        wake.notify(connection)
+    print("resumed")
+    return 0
+
+
+_COMMANDS = {"migrate": _migrate, "pause": _pause, "resume": _resume}
+
+
+def _connection() -> Connection:
+    connection = startup.connect(DatabaseConfig.from_environment().resolve(), name="orders")
+    revision.check(connection)
+    return connection
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="orders", description="Operate the order queue.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("migrate", help="bring the database to the newest schema revision")
+    commands.add_parser("pause", help="have every worker claim nothing new")
+    commands.add_parser("resume", help="have the workers claim again")
+    return parser

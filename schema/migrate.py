@@ -1,0 +1,31 @@
+"""Bring a database to the newest schema revision."""
+
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from psycopg import conninfo
+from sqlalchemy import URL
+
+LOCK_KEY = 0x6F72_6465_7273
+"""The advisory lock that migrations take: the letters of `orders`."""
+
+
+def upgrade(url: str) -> None:
+    """Run every migration that `url`'s database has not had yet, all or none.
+
+    May be called by many processes at once. Raises `sqlalchemy.exc.DBAPIError` on a failing statement.
+    """
+    command.upgrade(_configuration(url), "head")
+
+
+def _configuration(url: str) -> Config:
+    configuration = Config(attributes={"url": url})
+    configuration.set_main_option("script_location", "schema:migrations")
+    return configuration
+
+
+def engine_url(url: str) -> URL:
+    """Turn any libpq connection string into SQLAlchemy's form."""
+    given: dict[str, Any] = conninfo.conninfo_to_dict(url)
+    return URL.create("postgresql+psycopg", query={key: str(value) for key, value in given.items()})

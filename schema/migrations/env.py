@@ -1,0 +1,30 @@
+"""What alembic runs: every migration in one transaction, under one lock, with timeouts.
+
+However many processes migrate at once, one does the work and the others find it done. A migration
+waits at most `LOCK_SECONDS` for a table that somebody uses, and then fails whole.
+"""
+
+from alembic import context
+from sqlalchemy import create_engine, pool, text
+
+from schema.config import DatabaseConfig
+from schema.migrate import LOCK_KEY, engine_url
+from schema.tables import metadata
+
+LOCK_SECONDS = 30
+STATEMENT_SECONDS = 600
+
+
+def run() -> None:
+    url = context.config.attributes.get("url") or DatabaseConfig.from_environment().resolve()
+    engine = create_engine(engine_url(url), poolclass=pool.NullPool)
+    with engine.connect() as connection:
+        context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
+        with context.begin_transaction():
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+            connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+            context.run_migrations()
+
+
+run()

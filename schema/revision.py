@@ -1,0 +1,48 @@
+"""Which schema revision the database has, and whether these programs can use it."""
+
+from typing import Any
+
+import psycopg
+
+from schema.errors import StartError
+
+NEEDED = "0001"
+"""The oldest revision that these programs can work with: the newest at their release."""
+
+
+class SchemaOutdatedError(StartError):
+    """The database lacks tables or columns that these programs use."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"the database's schema is at revision {found}, this program needs {NEEDED}: run `orders migrate`"
+        )
+
+
+class SchemaTooNewError(StartError):
+    """The database was migrated for a newer release, which says that this one must not use it."""
+
+    def __init__(self, required: str) -> None:
+        super().__init__(
+            f"the database's schema asks for programs of revision {required} or newer, this one knows"
+            f" {NEEDED}: install a newer release"
+        )
+
+
+def check(connection: psycopg.Connection[Any]) -> None:
+    """Raise `SchemaOutdatedError` or `SchemaTooNewError` unless these programs fit the database."""
+    try:
+        row = connection.execute(_FIND).fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        raise SchemaOutdatedError("none") from None
+    if row is None or row[0] < NEEDED:
+        raise SchemaOutdatedError(row[0] if row else "none")
+    if row[1] is not None and row[1] > NEEDED:
+        raise SchemaTooNewError(row[1])
+
+
+_FIND = """
+SELECT version_num,
+       (SELECT requires_revision FROM queue)
+FROM alembic_version
+"""

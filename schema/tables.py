@@ -1,0 +1,217 @@
+"""The tables as they are after the newest migration. `alembic check` and a test hold both together.
+
+Names here are public: people write SQL against them. Statements live beside the functions that run
+them, as plain SQL; this module is where to look a column up.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    DateTime,
+    Double,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from schema.states import Outcome, Status
+
+metadata = MetaData()
+
+_NOW = text("clock_timestamp()")
+_TIME = DateTime(timezone=True)
+
+
+def _one_of(column: str, values: type[Status] | type[Outcome]) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
+
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("order_id", Uuid, nullable=False, comment="The order's name. Ours are UUID version 7."),
+    Column(
+        "seq",
+        BigInteger,
+        Identity(),
+        nullable=False,
+        comment="The ticket: the place in line. Drawn at insert; a redrive draws a new one.",
+    ),
+    Column("user_id", Text, nullable=False, comment="Who ordered, 1 to 255 characters."),
+    Column("item_ids", ARRAY(Text), nullable=False, comment="What was ordered, 1 to 1,000 ids, in order."),
+    Column("total_amount", Numeric(14, 2), nullable=False, comment="The order's total, not negative."),
+    Column(
+        "status",
+        Text,
+        nullable=False,
+        server_default=Status.PENDING,
+        comment="pending (in line), processing, retrying (waits for retry_at), completed, failed, cancelled.",
+    ),
+    Column(
+        "attempt",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="Claims so far. It only ever grows: with worker_id it is the fence of a claim.",
+    ),
+    Column(
+        "attempt_limit",
+        Integer,
+        comment="No claim goes beyond this attempt. Set by the first claim; release and redrive raise it.",
+    ),
+    Column("worker_id", Text, comment="Who works on it; in a final state, who did last."),
+    Column("created_at", _TIME, nullable=False, server_default=_NOW, comment="When it was inserted."),
+    Column("queued_at", _TIME, nullable=False, server_default=_NOW, comment="When it last entered the line."),
+    Column("started_at", _TIME, comment="When the present (or last) attempt was claimed."),
+    Column("finished_at", _TIME, comment="When it reached its final state."),
+    Column("retry_at", _TIME, comment="When a retrying order enters the line again."),
+    Column("cancel_requested_at", _TIME, comment="When a cancel was asked for while it was being worked on."),
+    Column("last_error", Text, comment="Why its last unsuccessful attempt ended."),
+    Column(
+        "in_line",
+        Boolean,
+        Computed("status = 'pending'", persisted=True),
+        nullable=False,
+        comment="Whether it can be claimed. Indexed instead of status, so that completing changes no index.",
+    ),
+    PrimaryKeyConstraint("order_id", name="orders_pkey"),
+    CheckConstraint(_one_of("status", Status), name="orders_status_is_known"),
+    CheckConstraint("char_length(user_id) BETWEEN 1 AND 255", name="orders_user_id_has_1_to_255_characters"),
+    CheckConstraint("cardinality(item_ids) BETWEEN 1 AND 1000", name="orders_item_ids_has_1_to_1000_items"),
+    CheckConstraint("total_amount >= 0", name="orders_total_amount_is_not_negative"),
+    CheckConstraint(
+        "attempt BETWEEN 0 AND 1000000 AND attempt_limit >= 0", name="orders_attempt_is_in_range"
+    ),
+    CheckConstraint(
+        "status <> 'pending' OR (worker_id IS NULL AND started_at IS NULL AND finished_at IS NULL"
+        " AND retry_at IS NULL AND cancel_requested_at IS NULL"
+        " AND attempt < LEAST(attempt_limit, 1000000))",
+        name="orders_pending_is_free_with_an_attempt_left",
+    ),
+    CheckConstraint(
+        "status <> 'retrying' OR (worker_id IS NULL AND started_at IS NULL AND finished_at IS NULL"
+        " AND retry_at IS NOT NULL AND cancel_requested_at IS NULL"
+        " AND attempt < LEAST(attempt_limit, 1000000))",
+        name="orders_retrying_is_free_with_a_time_to_return",
+    ),
+    CheckConstraint(
+        "status <> 'processing' OR (worker_id IS NOT NULL AND started_at IS NOT NULL"
+        " AND finished_at IS NULL AND retry_at IS NULL)",
+        name="orders_processing_has_a_worker_and_a_start",
+    ),
+    CheckConstraint(
+        "status NOT IN ('completed', 'failed', 'cancelled')"
+        " OR (finished_at IS NOT NULL AND retry_at IS NULL)",
+        name="orders_final_has_an_end",
+    ),
+    # Claiming and completing write every row twice more. The free half of each page keeps the
+    # completing version on the page of the claiming one (a HOT update, no index touched), also while
+    # somebody's open snapshot keeps the old versions from being pruned.
+    comment="The queue: one row an order, kept after it is done.",
+    postgresql_with={
+        "fillfactor": "50",
+        # The defaults wait for a fifth of the table to change; at ten million rows that is for ever.
+        "autovacuum_vacuum_scale_factor": "0.01",
+        "autovacuum_vacuum_insert_scale_factor": "0.05",
+        "autovacuum_analyze_scale_factor": "0.02",
+        "autovacuum_vacuum_cost_delay": "0",
+    },
+)
+
+Index("orders_line", orders.c.seq, postgresql_where=orders.c.in_line)
+Index(
+    "orders_returned",
+    orders.c.seq,
+    postgresql_where=text("in_line AND attempt > 0"),
+)
+# Not `WHERE status = 'retrying'`: a column in an index's predicate costs every completion its HOT update.
+Index("orders_due", orders.c.retry_at, postgresql_where=orders.c.retry_at.is_not(None))
+Index("orders_started", orders.c.started_at, postgresql_where=orders.c.started_at.is_not(None))
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("order_id", Uuid, nullable=False, comment="Whose attempt. No foreign key: it would lock orders."),
+    Column("attempt", Integer, nullable=False, comment="Which attempt, from 1."),
+    Column("worker_id", Text, comment="Who made it."),
+    Column("started_at", _TIME, comment="When it was claimed."),
+    Column("ended_at", _TIME, nullable=False, server_default=_NOW, comment="When its end was recorded."),
+    Column(
+        "outcome",
+        Text,
+        nullable=False,
+        comment="raised, timed_out, rejected, released (not spent), rescued (worker died), cancelled.",
+    ),
+    Column("error", Text, comment="What went wrong, as the handler or the rescue put it."),
+    PrimaryKeyConstraint("order_id", "attempt", name="attempts_pkey"),
+    CheckConstraint(_one_of("outcome", Outcome), name="attempts_outcome_is_known"),
+    comment="One row for each attempt that did not complete its order.",
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("worker_id", Text, nullable=False, comment="Unique to one start of one process."),
+    Column("host", Text, nullable=False, server_default="", comment="Where it runs."),
+    Column("pid", Integer, nullable=False, server_default=text("0"), comment="Its process id there."),
+    Column("slots", Integer, nullable=False, server_default=text("1"), comment="Orders it works on at once."),
+    Column("started_at", _TIME, nullable=False, server_default=_NOW, comment="When it began."),
+    Column(
+        "heartbeat_at",
+        _TIME,
+        nullable=False,
+        server_default=_NOW,
+        comment="When it last beat: its lease runs from then.",
+    ),
+    Column(
+        "lease_seconds",
+        Double,
+        nullable=False,
+        server_default=text("10"),
+        comment="How long after a heartbeat it counts as alive.",
+    ),
+    Column(
+        "oldest_claim_at",
+        _TIME,
+        comment="No order that it holds was claimed before this time. Where a rescue begins to read.",
+    ),
+    Column(
+        "session_key",
+        BigInteger,
+        comment="The advisory lock that its heartbeat session holds; null if it can't (behind a pooler).",
+    ),
+    Column("session_lost_at", _TIME, comment="Since when that lock has been seen free."),
+    Column("dead_at", _TIME, comment="When it was declared dead, or left. Final for this id."),
+    Column("swept_at", _TIME, comment="When, being dead, it was found to hold no order any more."),
+    PrimaryKeyConstraint("worker_id", name="workers_pkey"),
+    comment="The worker processes, living and lately dead.",
+    postgresql_with={"fillfactor": "50", "autovacuum_vacuum_threshold": "50"},
+)
+
+queue = Table(
+    "queue",
+    metadata,
+    Column("only_row", Boolean, nullable=False, server_default=text("true"), comment="Keeps it one row."),
+    Column("paused_at", _TIME, comment="Since when nothing new is claimed; null while claims are made."),
+    Column(
+        "requires_revision",
+        Text,
+        nullable=False,
+        server_default="0001",
+        comment="The oldest schema revision whose programs may still use this database.",
+    ),
+    PrimaryKeyConstraint("only_row", name="queue_pkey"),
+    CheckConstraint("only_row", name="queue_has_only_one_row"),
+    comment="The switch that every worker obeys, and what the schema asks of its programs.",
+)
