@@ -1,0 +1,41 @@
+"""Start the API: `orders-api` or `python -m orders_api`."""
+
+import sys
+
+from orders_api.app import create_app
+from orders_api.config import ApiConfig
+from orders_api.database import Database
+from orders_api.notifier import Notifier
+from orders_api.server import THREADS, Server, bind, naming_the_setting
+from orders_api.stopping import StopSignals
+from schema import logs, revision, startup
+
+_log = logs.Log("orders_api")
+
+
+def main() -> int:
+    """Run until a signal; return the exit status: 0 stopped, 1 can't start, 2 a setting is wrong."""
+    return startup.exit_status(_serve)
+
+
+def _serve() -> int:
+    stop = StopSignals()
+    stop.install()
+    config = ApiConfig.from_environment()
+    logs.configure(config.log_format)
+    listener = bind(config.host, config.port)
+    url = config.database.resolve()
+    with startup.connect(url, name="orders-api") as connection:
+        revision.check(connection)
+    with Database(url, size=THREADS) as database, Notifier(url) as notifier:
+        app = create_app(database, notifier.notify, simulated_seconds=config.simulated_seconds)
+        with naming_the_setting(config.host, config.port):
+            server = Server(app, listener)
+        _log.info("api_started", url=server.url)
+        server.run(stop)
+    _log.info("api_stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""The API's connections: taken at once or not at all, and given back whole or replaced."""
+
+import select
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from schema import logs
+from schema.connection import Connection, is_direct
+from schema.errors import DatabaseUnavailableError, OrdersError
+
+WAIT_SECONDS = 0.2
+REPLY_SECONDS = 5.0
+
+_log = logs.Log(__name__)
+
+
+class ConnectionLostError(OrdersError):
+    """The connection was lost during a call: what was sent on it may have been done or not."""
+
+
+class Database:
+    """A pool of connections that answers at once and heals by itself; no call waits longer than it says.
+
+    `size` is the number of threads that use it. A caller waits `wait_seconds` at most for a connection,
+    which is time enough for one to be opened anew, and `REPLY_SECONDS` for the reply to a statement.
+    """
+
+    def __init__(self, url: str, *, size: int, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._wait_seconds = wait_seconds
+        self._away = False
+        self._pool = ConnectionPool(
+            url,
+            connection_class=_PooledConnection,
+            kwargs={"name": "orders-api", "reply_seconds": REPLY_SECONDS},
+            min_size=size,
+            open=False,
+            # After this time the pool forgets a connection that it can't open, and the next request asks
+            # for it anew. Otherwise its pauses double up to minutes, long after the server is back.
+            reconnect_timeout=0.5,
+        )
+
+    def __enter__(self) -> Self:
+        """Begin to connect; return at once."""
+        self._pool.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close every connection."""
+        self._pool.close()
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lend a connection in autocommit mode.
+
+        Raises `DatabaseUnavailableError` when none can be had now, or when the server refused the
+        statement for a reason of its own: nothing was changed. Raises `ConnectionLostError` when the
+        connection broke meanwhile.
+        """
+        connection = self._take()
+        try:
+            yield connection
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            # A failover has turned this server into a standby: only a new connection finds the primary.
+            connection.close()
+            _log.warning("database_is_read_only", error=error)
+            raise DatabaseUnavailableError(logs.first_line(error)) from error
+        except psycopg.OperationalError as error:
+            _log.warning("statement_failed", error=error)
+            if connection.closed:
+                raise ConnectionLostError(logs.first_line(error)) from error
+            raise DatabaseUnavailableError(logs.first_line(error)) from error
+        finally:
+            self._pool.putconn(connection)
+
+    def _take(self) -> "_PooledConnection":
+        deadline = time.monotonic() + self._wait_seconds
+        while True:
+            try:
+                connection = self._pool.getconn(deadline - time.monotonic())
+            except PoolTimeout as error:
+                self._note(away=True)
+                raise DatabaseUnavailableError("no connection is free") from error
+            if connection.is_alive():
+                self._note(away=False)
+                return connection
+            connection.close()
+            self._pool.putconn(connection)
+
+    def _note(self, *, away: bool) -> None:
+        """Log the change, not every request that meets it."""
+        if away != self._away:
+            self._away = away
+            if away:
+                _log.warning("database_unavailable")
+            else:
+                _log.info("database_available")
+
+
+class _PooledConnection(Connection):
+    """What the pool opens: a `Connection` that can tell whether its server has gone meanwhile."""
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **parameters: Any) -> Self:
+        """Open for the pool, which gives a `name`; `Connection.open` comes back here without one."""
+        if "name" not in parameters:
+            return super().connect(conninfo, **parameters)
+        connection = cls.open(conninfo, **parameters)
+        if not is_direct(connection):
+            # A transaction pooler may run the next statement in a session that has not prepared it.
+            connection.prepare_threshold = None
+        return connection
+
+    def is_alive(self) -> bool:
+        """Tell whether the server is still there, without a round trip unless there is a doubt.
+
+        An idle server says nothing, so something to read is its goodbye or a mere notice.
+        """
+        readable = select.poll()
+        readable.register(self.fileno(), select.POLLIN)
+        if not readable.poll(0):
+            return True
+        try:
+            self.execute("")
+        except psycopg.OperationalError:
+            return False
+        return True

@@ -1,0 +1,79 @@
+"""Wake the workers after a commit, from a thread of its own, so that no request ever waits for it."""
+
+import threading
+from typing import Self
+
+import psycopg
+
+from schema import logs, wake
+from schema.connection import Connection
+from schema.errors import DatabaseUnavailableError
+
+_RETRY_SECONDS = 1.0
+_STOP_SECONDS = 2.0
+
+_log = logs.Log(__name__)
+
+
+class Notifier:
+    """Sends one wake-up at a time; those asked for meanwhile become one more.
+
+    A lost wake-up costs an order at most one poll of the workers, so every failure here is only noted.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._wanted = threading.Event()
+        self._stopped = threading.Event()
+        self._connection: Connection | None = None
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start the thread."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the thread. A wake-up not sent by now is left to the workers' poll."""
+        self._stopped.set()
+        self._wanted.set()
+        self._thread.join(_STOP_SECONDS)
+
+    def notify(self) -> None:
+        """Ask for a wake-up; return at once."""
+        self._wanted.set()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._wanted.wait()
+            self._wanted.clear()
+            if not self._send():
+                self._wanted.set()
+                self._stopped.wait(_RETRY_SECONDS)
+        self._disconnect()
+
+    def _send(self) -> bool:
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            wake.notify(self._connection)
+        except (psycopg.Error, DatabaseUnavailableError) as error:
+            self._disconnect()
+            if not self._failing:
+                _log.warning("wake_up_failed", error=error)
+            self._failing = True
+            return False
+        self._failing = False
+        return True
+
+    def _connect(self) -> Connection:
+        connection = Connection.open(self._url, name="orders-api wake-up")
+        # Nothing is written here, so there is nothing whose loss a flush to disk could prevent.
+        connection.execute("SET synchronous_commit = off")
+        return connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,91 @@
+"""`POST /orders` and `GET /orders/{order_id}`."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import falcon
+
+from orders_api import submission
+from orders_api.database import ConnectionLostError, Database
+from orders_api.problems import OrderNotFoundError, OutcomeUnknownError
+from orders_api.requests import json_body
+from schema import logs, orders
+
+_log = logs.Log(__name__)
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+class OrdersResource:
+    """The line's entrance. `submitted` is called after each commit and must not block."""
+
+    def __init__(self, database: Database, submitted: Callable[[], None]) -> None:
+        self._database = database
+        self._submitted = submitted
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Store an order; 201 means that it is committed."""
+        order_id = self._submit(submission.parse(json_body(req)))
+        self._submitted()
+        _log.info("order_submitted", order_id=order_id)
+        resp.status = falcon.HTTP_201
+        resp.location = f"/orders/{order_id}"
+        resp.media = {"message": "Order placed successfully", "order_id": str(order_id)}
+
+    def _submit(self, order: orders.NewOrder) -> UUID:
+        try:
+            with self._database.connection() as connection:
+                return orders.submit(connection, order)
+        except ConnectionLostError as error:
+            _log.warning("submit_outcome_unknown", error=error)
+            raise OutcomeUnknownError from error
+
+
+class OrderResource:
+    """One order."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response, order_id: str) -> None:
+        """Show the order as it stands."""
+        if not _UUID.fullmatch(order_id):
+            raise OrderNotFoundError("The order id in this address is not a UUID.")
+        with self._database.connection() as connection:
+            order = orders.find(connection, UUID(order_id))
+        if order is None:
+            raise OrderNotFoundError(f"There is no order {order_id}.")
+        resp.media = shown(order)
+
+    on_head = on_get
+
+
+def shown(order: orders.Order) -> dict[str, Any]:
+    """Return an order as clients see it: the table's names, UTC times, `Pending` for pending."""
+    return {
+        "order_id": str(order.order_id),
+        "status": order.status.capitalize(),
+        "user_id": order.user_id,
+        "item_ids": order.item_ids,
+        # Exact: 14 digits fit a double, whose shortest form has no other digits than these.
+        "total_amount": float(order.total_amount),
+        "seq": order.seq,
+        "attempt": order.attempt,
+        "attempt_limit": order.attempt_limit,
+        "worker_id": order.worker_id,
+        "created_at": _utc(order.created_at),
+        "queued_at": _utc(order.queued_at),
+        "started_at": _utc(order.started_at),
+        "finished_at": _utc(order.finished_at),
+        "retry_at": _utc(order.retry_at),
+        "cancel_requested_at": _utc(order.cancel_requested_at),
+        "last_error": order.last_error,
+    }
+
+
+def _utc(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

@@ -1,0 +1,130 @@
+"""Every error as the API answers it: RFC 9457 problem details. The one mapping of errors to answers."""
+
+import http
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import falcon
+
+from orders_api.database import ConnectionLostError
+from orders_api.submission import FieldProblem, InvalidOrderError, NotJsonError
+from schema import logs
+from schema.errors import DatabaseUnavailableError, OrdersError, StartError
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 1
+
+_log = logs.Log(__name__)
+
+
+class OrderNotFoundError(OrdersError):
+    """There is no order of that id, or the id can't be one."""
+
+
+class OutcomeUnknownError(OrdersError):
+    """The connection was lost while an order was being stored, so nobody knows whether it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One answer. `type` is a reference that clients may compare; about:blank adds nothing to `status`."""
+
+    status: int
+    detail: str
+    title: str = ""
+    type: str = "about:blank"
+    errors: Sequence[FieldProblem] = ()
+    retry: bool = False
+
+    def body(self) -> bytes:
+        """Return the JSON document, in ASCII, so that no text in it can be invalid."""
+        document: dict[str, Any] = {
+            "type": self.type,
+            "title": self.title or http.HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            document["errors"] = [asdict(error) for error in self.errors]
+        return json.dumps(document).encode()
+
+
+_UNAVAILABLE = Problem(
+    503,
+    "The database can't be reached or is too slow, or every connection to it is taken. Nothing was changed.",
+    title="Temporarily unavailable",
+    type="/problems/unavailable",
+    retry=True,
+)
+_OUTCOME_UNKNOWN = Problem(
+    503,
+    # No Retry-After here: it would invite a second order.
+    "The connection to the database was lost while the order was being stored. It may have been placed or "
+    "not; sending it again may place it twice.",
+    title="Outcome unknown",
+    type="/problems/outcome-unknown",
+)
+_UNEXPECTED = Problem(
+    500,
+    "Something went wrong that is not your fault. The log has it under the X-Request-ID of this answer.",
+)
+
+_ANSWERS: dict[type[OrdersError], Callable[[Any], Problem]] = {
+    NotJsonError: lambda error: Problem(400, str(error), title="Not JSON", type="/problems/not-json"),
+    InvalidOrderError: lambda error: Problem(
+        400, str(error), title="Invalid order", type="/problems/invalid-order", errors=error.problems
+    ),
+    OrderNotFoundError: lambda error: Problem(
+        404, str(error), title="No such order", type="/problems/order-not-found"
+    ),
+    DatabaseUnavailableError: lambda _: _UNAVAILABLE,
+    ConnectionLostError: lambda _: _UNAVAILABLE,
+    OutcomeUnknownError: lambda _: _OUTCOME_UNKNOWN,
+    StartError: lambda error: Problem(
+        503, str(error), title="Not ready", type="/problems/not-ready", retry=True
+    ),
+}
+
+
+def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
+    """Have `app` answer every error as a problem: ours, Falcon's own, and those nobody thought of."""
+    for error_type in _ANSWERS:
+        app.add_error_handler(error_type, _answer_known)
+    app.add_error_handler(Exception, _answer_unexpected)
+    app.set_error_serializer(_serialize)
+
+
+def _answer_known(
+    _req: falcon.Request, resp: falcon.Response, error: OrdersError, _params: dict[str, Any]
+) -> None:
+    kind = next(kind for kind in type(error).__mro__ if kind in _ANSWERS)
+    _answer(resp, _ANSWERS[kind](error))
+
+
+def _answer_unexpected(
+    req: falcon.Request, resp: falcon.Response, error: Exception, _params: dict[str, Any]
+) -> None:
+    _log.error("request_failed", error=error, method=req.method, path=req.path)
+    _answer(resp, _UNEXPECTED)
+
+
+def _serialize(_req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
+    """Give Falcon's own errors (no such route, wrong method, …) the same shape."""
+    detail = error.description or _DETAILS.get(error.status_code, f"{error.title}.")
+    _answer(resp, Problem(error.status_code, detail))
+
+
+_DETAILS = {
+    404: "Nothing lives at this address.",
+    405: "This address does not answer that method; the Allow header has those it does.",
+}
+
+
+def _answer(resp: falcon.Response, problem: Problem) -> None:
+    resp.status = problem.status
+    resp.content_type = MEDIA_TYPE
+    resp.data = problem.body()
+    if problem.retry:
+        resp.set_header("Retry-After", str(RETRY_AFTER_SECONDS))

@@ -1,0 +1,47 @@
+"""What every request brings: its id, and for some a JSON body."""
+
+import re
+import uuid
+
+import falcon
+
+from schema import logs
+
+REQUEST_ID = "X-Request-ID"
+MAX_BODY_BYTES = 1024 * 1024
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_JSON_UTF_8 = re.compile(r'application/json\s*(;\s*charset=("?)utf-8\2\s*)?', re.IGNORECASE)
+
+
+def new_id() -> str:
+    """Return an id for a request that brought none."""
+    return uuid.uuid4().hex
+
+
+class RequestId:
+    """Falcon middleware: the client's `X-Request-ID`, or a new one, in the answer and in the log."""
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Take the client's id if it is up to 128 harmless characters; errors keep the header too."""
+        given = req.get_header(REQUEST_ID, default="")
+        request_id = given if _SANE_ID.fullmatch(given) else new_id()
+        resp.set_header(REQUEST_ID, request_id)
+        logs.bind(request_id=request_id)
+
+
+def json_body(req: falcon.Request) -> bytes:
+    """Return the body, unread for meaning; raise 413 past `MAX_BODY_BYTES` and 415 if it is not JSON.
+
+    The server in front has taken in the whole body by now, so the client reads the answer.
+    """
+    if not _JSON_UTF_8.fullmatch(req.content_type or ""):
+        raise falcon.HTTPUnsupportedMediaType(
+            description="Expected Content-Type: application/json (charset utf-8 or none)."
+        )
+    if req.get_header("Content-Encoding", default="identity") != "identity":
+        raise falcon.HTTPUnsupportedMediaType(description="Expected a body without Content-Encoding.")
+    body: bytes = req.bounded_stream.read(MAX_BODY_BYTES + 1)
+    if len(body) > MAX_BODY_BYTES:
+        raise falcon.HTTPContentTooLarge(description=f"Expected a body of at most {MAX_BODY_BYTES:,} bytes.")
+    return body

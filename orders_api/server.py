@@ -1,0 +1,154 @@
+"""The HTTP server: waitress with this API's limits, its errors as problems, and a stop that answers."""
+
+import errno
+import logging
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import waitress.channel  # type: ignore[import-untyped]  # waitress has no type hints
+import waitress.server  # type: ignore[import-untyped]
+import waitress.task  # type: ignore[import-untyped]
+import waitress.wasyncore  # type: ignore[import-untyped]
+
+from orders_api import problems, requests
+from orders_api.stopping import StopSignals
+from schema.errors import SettingError
+
+THREADS = 16
+STOP_SECONDS = 10.0
+
+_BACKLOG = 1024
+_LIMITS: dict[str, Any] = {
+    "backlog": _BACKLOG,
+    "threads": THREADS,
+    # Below the usual 1,024 open files, with room for bodies that are too large for memory.
+    "connection_limit": 800,
+    "channel_timeout": 60,
+    # The application refuses a body past 1 MiB. Up to this size it is read to its end first, so that a
+    # client which sends before it reads sees the answer and not a broken connection.
+    "max_request_body_size": 16 * 1024 * 1024,
+    "max_request_header_size": 64 * 1024,
+    "ident": None,
+    # select() knows no file descriptor past 1,023.
+    "asyncore_use_poll": True,
+    # A client that hangs up is its own business, not a traceback in our log.
+    "log_socket_errors": False,
+}
+
+
+class _Task(waitress.task.WSGITask):  # type: ignore[misc]  # waitress has no type hints
+    """One request; while the server stops, its answer asks the client to close."""
+
+    def build_response_header(self) -> bytes:
+        if not self.channel.server.accepting:
+            self.set_close_on_finish()
+        header: bytes = super().build_response_header()
+        return header
+
+
+class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]  # as above
+    """A request that waitress itself refuses (bad syntax, over its limits), answered as a problem."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        body = problems.Problem(error.code, f"The request can't be read: {error.body}.").body()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.append(("Content-Type", problems.MEDIA_TYPE))
+        self.response_headers.append((requests.REQUEST_ID, requests.new_id()))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # as above
+    """One client's connection."""
+
+    task_class = _Task
+    error_task_class = _ErrorTask
+
+    def is_idle(self) -> bool:
+        """Tell whether no request has begun to arrive and no answer is left to send."""
+        return not self.requests and self.request is None and not self.total_outbufs_len
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the address; raise a `SettingError` that names the setting to change if it can't be had."""
+    with naming_the_setting(host, port):
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # A name such as localhost means two addresses; clients try both, IPv4 is always there.
+        family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        return listener
+
+
+@contextmanager
+def naming_the_setting(host: str, port: int) -> Iterator[None]:
+    """Turn what the system says against an address into a `SettingError`."""
+    try:
+        yield
+    except (socket.gaierror, UnicodeError):
+        raise SettingError("ORDERS_HOST", host, "expected a name or address of this machine") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise SettingError("ORDERS_PORT", str(port), f"the port is in use on {host}") from None
+        if error.errno == errno.EACCES:
+            raise SettingError("ORDERS_PORT", str(port), "not allowed, expected 1024 or above") from None
+        raise SettingError("ORDERS_HOST", host, f"can't listen there ({error.strerror})") from None
+
+
+class Server:
+    """Serves a WSGI application on a bound socket, from the thread that calls `run`."""
+
+    def __init__(self, application: Callable[..., Any], listener: socket.socket) -> None:
+        logging.getLogger("waitress").setLevel(logging.WARNING)
+        # One warning for each request that has to wait: no news under load, and a flood.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        self._channels: dict[int, Any] = {}
+        self._server = waitress.server.create_server(
+            application, map=self._channels, sockets=[listener], **_LIMITS
+        )
+        self._server.channel_class = _Channel
+        host, port = self._server.effective_host, self._server.effective_port
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def run(self, stop: StopSignals) -> None:
+        """Serve until `stop`, then accept nothing more, answer what has arrived, and return.
+
+        Gives up on unfinished requests after `STOP_SECONDS`, or when the stop becomes impatient.
+        """
+        stop.call(self._server.pull_trigger)  # without an argument it takes no lock: safe in a signal handler
+        while not stop.requested:
+            self._poll()
+        self._stop_accepting()
+        give_up_at = time.monotonic() + STOP_SECONDS
+        while self._server.active_channels and not stop.impatient and time.monotonic() < give_up_at:
+            # Read first, then look: what a client has sent by now counts as arrived.
+            self._poll()
+            self._close_idle()
+        self._server.task_dispatcher.shutdown(timeout=1)
+
+    def _poll(self) -> None:
+        waitress.wasyncore.poll2(timeout=1.0, map=self._channels)
+
+    def _stop_accepting(self) -> None:
+        # The system has accepted some clients for us already: closing the listener would cut them off.
+        waiting = select.poll()
+        waiting.register(self._server.socket, select.POLLIN)
+        for _ in range(_BACKLOG):
+            if not waiting.poll(0):
+                break
+            self._server.handle_accept()
+        self._server.accepting = False
+        self._server.del_channel()
+        self._server.socket.close()
+
+    def _close_idle(self) -> None:
+        for channel in list(self._server.active_channels.values()):
+            if channel.is_idle():
+                channel.will_close = True  # acted on in the next poll

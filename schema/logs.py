@@ -1,0 +1,145 @@
+"""One line an event: its name and its fields, as text or JSON on stderr. Used by every process here.
+
+    _log = logs.Log(__name__)
+    _log.info("order_submitted", order_id=order_id)
+
+INFO means that a state changed, WARNING that something was lost and will be made good by itself, ERROR
+that a person must look. An order's contents are never logged: fields are single values, and of an
+error only the first line is shown, because PostgreSQL puts the row into the lines after it.
+"""
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Literal
+from uuid import UUID
+
+Field = str | int | float | UUID | None
+Format = Literal["text", "json"]
+
+_bound: ContextVar[Mapping[str, Field]] = ContextVar("bound")
+_NOTHING: Mapping[str, Field] = {}
+
+
+def configure(form: str) -> None:
+    """Send this process's log to stderr, each event as one line of `text` or `json`."""
+    # The logging HOWTO, "Optimization": what no format below shows need not be found out either.
+    logging.logThreads = False
+    logging.logProcesses = False
+    logging.logMultiprocessing = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines() if form == "json" else _TextLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+
+
+def bind(**fields: Field) -> None:
+    """Put `fields` on every event of this thread (or context) from now on, instead of the last ones."""
+    _bound.set(fields)
+
+
+class _Event(logging.LogRecord):
+    """A record that carries its fields."""
+
+    fields: Mapping[str, Field]
+
+
+class Log:
+    """Where one module sends its events."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def info(self, event: str, **fields: Field) -> None:
+        """Record that a state changed."""
+        self._send(logging.INFO, event, fields)
+
+    def warning(self, event: str, *, error: BaseException | None = None, **fields: Field) -> None:
+        """Record that something was lost which comes right by itself; of `error` the message is shown."""
+        if error is not None:
+            fields["error"] = first_line(error)
+        self._send(logging.WARNING, event, fields)
+
+    def error(self, event: str, *, error: BaseException | None = None, **fields: Field) -> None:
+        """Record what a person must look at; `error` is shown with its traceback."""
+        self._send(logging.ERROR, event, fields, error=error)
+
+    def _send(
+        self, level: int, event: str, fields: dict[str, Field], *, error: BaseException | None = None
+    ) -> None:
+        if not self._logger.isEnabledFor(level):
+            return
+        # Not logger.log(): it walks the stack for a file and line that no format here shows.
+        record = _Event(self._logger.name, level, "", 0, event, None, None)
+        record.fields = {**_bound.get(_NOTHING), **fields}
+        if error is not None:
+            record.exc_info = (type(error), error, error.__traceback__)
+        self._logger.handle(record)
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's class and the first line of its message."""
+    message = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+class _TextLines(logging.Formatter):
+    """`2031-05-01T12:00:00.123Z INFO order_submitted order_id=… request_id=…`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        words = [_time(record), record.levelname, *_event(record)]
+        words += [f"{name}={_word(value)}" for name, value in _fields(record).items()]
+        return " ".join(words) + "".join(f"\n  {line}" for line in _trace(record))
+
+
+class _JsonLines(logging.Formatter):
+    """The same as one JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {"time": _time(record), "level": record.levelname}
+        line["event"] = " ".join(_event(record))
+        line.update(_fields(record))
+        if trace := _trace(record):
+            line["trace"] = trace
+        return json.dumps(line, default=str)
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def _event(record: logging.LogRecord) -> list[str]:
+    """Our events stand for themselves; a library's message is led by the name of its logger."""
+    if isinstance(record, _Event):
+        return [record.msg]
+    return [f"{record.name}:", " ".join(record.getMessage().splitlines())]
+
+
+def _fields(record: logging.LogRecord) -> Mapping[str, Field]:
+    return record.fields if isinstance(record, _Event) else _NOTHING
+
+
+def _word(value: Field) -> str:
+    """Quote what has blanks or control characters in it, so that a value can't look like a line."""
+    word = str(value)
+    if word and word.isprintable() and not any(mark in word for mark in ' "='):
+        return word
+    return json.dumps(word)
+
+
+def _trace(record: logging.LogRecord) -> list[str]:
+    """Return the frames of an error and of what caused it, each error by its first line only."""
+    error = record.exc_info[1] if record.exc_info else None
+    lines: list[str] = []
+    while error is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines += [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+        lines.append(first_line(error))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return lines
