@@ -29,9 +29,12 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     The server's own `statement_timeout` (`reply_seconds` too) ends a slow statement first, with the
     connection intact. This second bound is for a server that is stopped or cut off: the socket is
     closed and the call raises `psycopg.OperationalError`, its outcome unknown.
+
+    `direct` tells that no pooler stands between: LISTEN and session locks work on such a connection only.
     """
 
     reply_seconds: float = REPLY_SECONDS
+    direct: bool = True
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Wait for one reply, `reply_seconds` and a second at most unless `timeout` says otherwise."""
@@ -62,17 +65,31 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         try:
             # SET, not the `options` parameter, because PgBouncer refuses startup parameters.
             connection.execute(f"SET statement_timeout = {round(reply_seconds * 1000)}")
+            connection.direct = _is_direct(connection)
         except psycopg.OperationalError as error:
             connection.close()
             raise DatabaseUnavailableError(_first_line(error)) from error
+        if not connection.direct:
+            # A transaction pooler may run the next statement in a session that has not prepared it.
+            connection.prepare_threshold = None
         return connection
 
 
-def is_direct(connection: psycopg.Connection[Any]) -> bool:
-    """Tell whether no pooler stands between: LISTEN and session locks work on such a connection only.
+class PooledConnection(Connection):
+    """A `Connection` that a `psycopg_pool.ConnectionPool` opens, given `name` and `reply_seconds`."""
 
-    A pooler invents the backend's process id that it reports at connect, so the server's own word
-    differs from it (https://www.pgbouncer.org/features.html, cancellation keys).
+    @classmethod
+    def connect(cls, conninfo: str = "", **parameters: Any) -> Self:
+        """Open for the pool, which gives a `name`; `Connection.open` comes back here without one."""
+        if "name" not in parameters:
+            return super().connect(conninfo, **parameters)
+        return cls.open(conninfo, **parameters)
+
+
+def _is_direct(connection: psycopg.Connection[Any]) -> bool:
+    """Compare the process id that was reported at connect, which a pooler makes up, with the server's word.
+
+    https://www.pgbouncer.org/features.html, cancellation keys.
     """
     row = connection.execute("SELECT pg_backend_pid()").fetchone()
     return row is not None and row[0] == connection.info.backend_pid

@@ -4,6 +4,8 @@ Nothing here knows HTTP or exit statuses by heart: `orders_api.problems` maps er
 `schema.startup` maps them to exit statuses, each in one place.
 """
 
+from uuid import UUID
+
 
 class OrdersError(Exception):
     """Base of every error that this project raises on purpose."""
@@ -24,3 +26,24 @@ class StartError(OrdersError):
 
 class DatabaseUnavailableError(OrdersError):
     """No connection to the database can be had right now; trying again later may help."""
+
+
+class OrderNotFoundError(OrdersError):
+    """There is no order of that id."""
+
+    def __init__(self, order_id: UUID) -> None:
+        super().__init__(f"there is no order {order_id}")
+
+
+class IllegalMoveError(OrdersError):
+    """The order's state does not allow what was asked for."""
+
+    def __init__(self, order_id: UUID, move: str, *, status: str) -> None:
+        super().__init__(f"order {order_id} is {status}: it can't be moved by {move}")
+
+
+class OrderLockedError(OrdersError):
+    """Somebody has the order's row locked right now; the same call may succeed later."""
+
+    def __init__(self, order_id: UUID) -> None:
+        super().__init__(f"order {order_id} is locked by another transaction: try again later")

@@ -172,7 +172,7 @@ workers = Table(
         _TIME,
         nullable=False,
         server_default=_NOW,
-        comment="When it last beat: its lease runs from then.",
+        comment="When it last beat.",
     ),
     Column(
         "lease_seconds",

@@ -1,0 +1,35 @@
+"""The console script `orders-worker`."""
+
+import sys
+
+from orders_worker import worker
+from orders_worker.config import WorkerConfig
+from orders_worker.handler import load
+from orders_worker.simulated import Simulated
+from schema import logs, revision, startup
+from schema.stopping import StopSignals
+
+
+def main() -> int:
+    """Run one worker process until it is told to stop; return its exit status.
+
+    0 after a stop, 1 without a usable database, 2 for a bad setting, 3 when its handlers hang, 4 when
+    claims had to be left to the rescue.
+    """
+    return startup.exit_status(_main)
+
+
+def _main() -> int:
+    signals = StopSignals()
+    signals.install()
+    config = WorkerConfig.from_environment()
+    logs.configure(config.log_format)
+    handler = load(config.handler) if config.handler else Simulated(config.simulated_seconds)
+    url = config.database.resolve()
+    first = startup.connect(url, name="orders-worker")
+    revision.check(first)
+    return worker.run(config, url=url, handler=handler, signals=signals, first=first)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

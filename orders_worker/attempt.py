@@ -1,0 +1,132 @@
+"""One attempt at one order, from the call of the handler to how it ended."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orders_worker.backoff import backoff
+from orders_worker.commit import Committed, commit
+from orders_worker.context import Context
+from orders_worker.handler import Cancelled, Handler, Reject
+from orders_worker.transaction import HandlerConnections, TransactionError
+from schema import logs
+from schema.connection import Connection
+from schema.exchange import Claim
+from schema.states import Outcome
+from schema.unfinished import Ending
+
+ERROR_LENGTH = 2000
+
+_log = logs.Log(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The handler returned and the completion is still to be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Nothing is left to write: the completion is committed already, or the claim is lost."""
+
+
+Result = Completed | Settled | Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What every attempt of a worker needs: the handler, its limits, and where it writes."""
+
+    handler: Handler
+    connections: HandlerConnections
+    probe: Callable[[], Connection]
+    max_attempts: int
+    backoff_seconds: float
+    timeout_seconds: float | None
+
+
+class Attempt:
+    """Runs in a slot's thread; may be given up from the dispatcher's at any moment."""
+
+    def __init__(self, claim: Claim, *, worker_id: str, work: Work) -> None:
+        self.claim = claim
+        self.worker_id = worker_id
+        self._work = work
+        limit = work.timeout_seconds
+        self.deadline = None if limit is None else time.monotonic() + limit
+        self.context = Context(claim, deadline=self.deadline, lend=work.connections.lend)
+        self._lock = threading.Lock()
+        self._over = False
+        self.abandoned = False
+        self.replaced = False
+
+    def run(self) -> Result | None:
+        """Call the handler and return what came of it, or None if it was given up meanwhile."""
+        result = self._result()
+        with self._lock:
+            self._over = True
+            return None if self.abandoned else result
+
+    def abandon(self, *, replaced: bool = False) -> bool:
+        """Give the attempt up: ignore its result and cut off its transaction.
+
+        `replaced` says that another thread takes the slot. False, nothing done, if it is over already.
+        """
+        with self._lock:
+            if self._over or self.abandoned:
+                return False
+            self.abandoned = True
+            self.replaced = replaced
+        self.context.request_cancel()
+        if (connection := self.context.connection) is not None:
+            connection.sever()
+        return True
+
+    def ending(self, outcome: Outcome, error: str | None = None) -> Ending:
+        """Return how this attempt ends if it ends so; a retry's backoff grows with the attempts spent."""
+        spent = self.claim.attempt - (self.claim.attempt_limit - self._work.max_attempts)
+        seconds = backoff(max(spent, 1), base_seconds=self._work.backoff_seconds)
+        return Ending(self.claim.fence, outcome, error, retry_seconds=seconds)
+
+    def _result(self) -> Result:
+        try:
+            self._work.handler(self.claim, self.context)
+            return self._complete()
+        except Reject as reason:
+            return self.ending(Outcome.REJECTED, error_text(reason, named=False))
+        except Cancelled as reason:
+            return self.ending(Outcome.CANCELLED, error_text(reason, named=False) or None)
+        except BaseException as error:  # noqa: BLE001 - also a SystemExit is only this attempt's failure
+            return self.ending(Outcome.RAISED, error_text(error))
+        finally:
+            if (connection := self.context.connection) is not None:
+                self._work.connections.take_back(connection)
+
+    def _complete(self) -> Result:
+        connection = self.context.connection
+        if connection is None:
+            return Completed()
+        if not connection.intact():
+            raise TransactionError("the transaction was aborted or ended before the handler returned")
+        connection.lent = False
+        outcome = commit(
+            connection,
+            self.worker_id,
+            fence=self.claim.fence,
+            probe=self._work.probe,
+            wanted=lambda: not self.abandoned,
+        )
+        if outcome is Committed.NO:
+            raise TransactionError("the connection was lost before the commit")
+        if outcome is Committed.LOST:
+            _log.warning("claim_lost", order_id=self.claim.order_id, attempt=self.claim.attempt)
+        return Settled()
+
+
+def error_text(error: BaseException, *, named: bool = True) -> str:
+    """Return an error as the database can keep it: with its class if `named`, no NUL, 2,000 characters."""
+    message = str(error)
+    words = f"{type(error).__name__}: {message}" if named and message else message or type(error).__name__
+    storable = words.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+    return storable[:ERROR_LENGTH]

@@ -1,0 +1,71 @@
+"""Commit a handler's transaction with the order's completion in it, and find out whether it happened."""
+
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+
+import psycopg
+
+from orders_worker.transaction import HandlerConnection
+from schema import completion
+from schema.completion import Standing
+from schema.connection import Connection
+from schema.errors import DatabaseUnavailableError
+from schema.exchange import Fence
+
+PAUSE_SECONDS = 0.2
+
+
+class Committed(Enum):
+    """What became of a handler's transaction."""
+
+    YES = auto()
+    NO = auto()
+    LOST = auto()
+
+
+def commit(
+    connection: HandlerConnection,
+    worker_id: str,
+    *,
+    fence: Fence,
+    probe: Callable[[], Connection],
+    wanted: Callable[[], bool],
+) -> Committed:
+    """Complete the claim in the open transaction of `connection` and commit both.
+
+    LOST means that the claim is somebody else's and nothing was written. While somebody has the order's
+    row locked it tries again, as long as `wanted`. If the connection breaks, `probe` opens another one
+    that reads the fence. Errors of the handler's own making, such as a deferred constraint, are raised.
+    """
+    while not completion.complete(connection, worker_id, fence=fence):
+        if completion.standing(connection, worker_id, fence=fence) is not Standing.HELD or not wanted():
+            return Committed.LOST
+        time.sleep(PAUSE_SECONDS)
+    try:
+        connection.commit()
+    except psycopg.OperationalError:
+        if not connection.closed:
+            raise
+        return _resolve(worker_id, fence, probe=probe, wanted=wanted)
+    return Committed.YES
+
+
+def _resolve(
+    worker_id: str, fence: Fence, *, probe: Callable[[], Connection], wanted: Callable[[], bool]
+) -> Committed:
+    """Read what a broken COMMIT did, waiting until the database is back and the old session is over."""
+    while wanted():
+        try:
+            with probe() as connection:
+                standing = completion.standing(connection, worker_id, fence=fence)
+                if standing is Standing.COMPLETED:
+                    return Committed.YES
+                if standing is Standing.LOST:
+                    return Committed.LOST
+                if completion.is_free(connection, worker_id, fence=fence):
+                    return Committed.NO
+        except (psycopg.OperationalError, DatabaseUnavailableError):
+            pass
+        time.sleep(PAUSE_SECONDS)
+    return Committed.LOST

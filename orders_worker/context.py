@@ -1,0 +1,49 @@
+"""What a handler knows of its attempt, besides the order, and what it may write through."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from orders_worker.transaction import HandlerConnection
+from schema.exchange import Claim
+
+
+class Context:
+    """One attempt, as its handler sees it.
+
+    `attempt` counts from 1. `deadline` is on the clock of `time.monotonic()`, None for no limit: what is
+    not returned by then is given up. `idempotency_key` is the same in every attempt of the order: give it
+    to services outside, so that they do a thing once.
+    """
+
+    def __init__(
+        self, claim: Claim, *, deadline: float | None, lend: Callable[[], HandlerConnection]
+    ) -> None:
+        self.attempt = claim.attempt
+        self.deadline = deadline
+        self.idempotency_key = str(claim.order_id)
+        self._lend = lend
+        self._cancel_requested = threading.Event()
+        self.connection: HandlerConnection | None = None
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether somebody asked for the order to be cancelled, or the attempt was given up."""
+        return self._cancel_requested.is_set()
+
+    def request_cancel(self) -> None:
+        """Let the handler know that its work is not wanted any more."""
+        self._cancel_requested.set()
+
+    def transaction(self) -> psycopg.Connection[Any]:
+        """Return the connection whose writes commit together with the order's completion, or not at all.
+
+        Opened on first use, the same one ever after; it works as `with context.transaction() as
+        connection:` too. Commit and rollback on it raise. It has the server's attention: after 0.8 leases
+        without a statement the server ends it and the attempt fails, so open it late.
+        """
+        if self.connection is None:
+            self.connection = self._lend()
+        return self.connection

@@ -1,0 +1,307 @@
+"""The dispatcher: hands finished orders in, takes new ones out, and keeps every slot busy.
+
+It is the worker's main thread. Its one blocking call besides the exchange itself is reading the
+mailbox, where results, wake-ups and the wish to stop arrive alike.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from queue import Empty, SimpleQueue
+
+import psycopg
+
+from orders_worker.attempt import Attempt, Completed, Result, Work
+from orders_worker.floor import Floor
+from orders_worker.hand import Hand
+from orders_worker.slots import Slots
+from orders_worker.stop import Stop
+from schema import exchange, logs, unfinished, workers
+from schema.connection import REPLY_SECONDS, Connection
+from schema.errors import DatabaseUnavailableError
+from schema.exchange import Claim, Exchanged, Fence
+from schema.states import Outcome
+from schema.unfinished import Ending
+from schema.workers import Registration
+
+RECONNECT_SECONDS = 0.1
+RECONNECT_CEILING_SECONDS = 2.0
+IDLE_SECONDS = 60.0
+"""How long it may wait for its mailbox when there is nothing to poll for."""
+
+Mailbox = SimpleQueue[tuple[Attempt, Result | None] | None]
+"""Where `(attempt, what came of it)` arrives from a slot, and None to have the dispatcher look around."""
+
+_log = logs.Log(__name__)
+
+
+class Dispatcher:
+    """Holds claims from an exchange that brings them to the one that writes their end.
+
+    A claim leaves `hand` only when the database has its end or says that it is lost; what is finished
+    while the database is away waits here. `register` enters a new worker when this one was declared dead.
+    """
+
+    def __init__(
+        self,
+        *,
+        hand: Hand,
+        mailbox: Mailbox,
+        slots: Slots,
+        work: Work,
+        stop: Stop,
+        connect: Callable[[], Connection],
+        register: Callable[[Connection], Registration],
+        poll_seconds: float,
+    ) -> None:
+        self._hand = hand
+        self._mailbox = mailbox
+        self._slots = slots
+        self._work = work
+        self._stop = stop
+        self._connect = connect
+        self._register = register
+        self._poll_seconds = poll_seconds
+        self._floor = Floor()
+        self._connection: Connection | None = None
+        self._running: dict[Fence, Attempt] = {}
+        self._completed: set[Fence] = set()
+        self._endings: dict[Fence, Ending] = {}
+        self._fresh = False
+        self._hungry = True
+        self._dead = False
+        self._poll_at = 0.0
+        self._retry_at = 0.0
+        self._failures = 0
+        self._stray_looks: list[float] = []
+
+    def run(self) -> None:
+        """Work until told to stop and nothing is in hand, or the time to wait for it is over."""
+        while not self._finished():
+            if self._is_due():
+                self._turn()
+            self._collect(self._pause())
+            self._give_up_overdue()
+            if self._stop.hands_back():
+                self._hand_back()
+
+    def declare_dead(self, worker_id: str) -> None:
+        """Take the word of another thread that the database has declared `worker_id` dead."""
+        self._dead = self._dead or worker_id == self._hand.worker_id
+        self._mailbox.put(None)
+
+    def leave(self) -> None:
+        """Sign off in the database, if it is there; what is still in hand is rescued by others."""
+        try:
+            workers.leave(self._connected(), self._hand.worker_id)
+        except (psycopg.Error, DatabaseUnavailableError) as error:
+            _log.warning("left_without_a_word", error=error)
+        if self._connection is not None:
+            self._connection.close()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether as many attempts are abandoned, their threads still running, as there are slots."""
+        return self._slots.abandoned >= self._slots.count
+
+    @property
+    def abandoned(self) -> int:
+        """How many attempts were given up whose threads still run."""
+        return self._slots.abandoned
+
+    def _finished(self) -> bool:
+        if self.exhausted:
+            self._stop.begin()
+        return self._stop.over() or (self._stop.requested and not self._hand)
+
+    # What to do next, and when.
+
+    def _free(self) -> int:
+        return 0 if self._stop.requested else max(self._slots.free, 0)
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        if now < self._retry_at:
+            return False
+        if self._dead or self._fresh or (self._hungry and self._free() > 0):
+            return True
+        return self._polls() and now >= self._poll_at
+
+    def _polls(self) -> bool:
+        return self._free() > 0 or bool(self._completed or self._endings)
+
+    def _pause(self) -> float:
+        """Return how long to wait for the mailbox: not at all when another turn is due."""
+        if self._is_due():
+            return 0.0
+        moments = [time.monotonic() + IDLE_SECONDS]
+        if self._failures:
+            moments.append(self._retry_at)
+        elif self._polls():
+            moments.append(self._poll_at)
+        if (stop_at := self._stop.next_at()) is not None:
+            moments.append(stop_at)
+        if (overdue_at := next((a.deadline for a in self._running.values()), None)) is not None:
+            moments.append(overdue_at)
+        return max(min(moments) - time.monotonic(), 0.001)
+
+    # What arrives.
+
+    def _collect(self, seconds: float) -> None:
+        try:
+            self._receive(self._mailbox.get(timeout=seconds) if seconds else self._mailbox.get_nowait())
+            while True:
+                self._receive(self._mailbox.get_nowait())
+        except Empty:
+            pass
+
+    def _receive(self, letter: tuple[Attempt, Result | None] | None) -> None:
+        self._hungry = True
+        if letter is None:
+            return
+        attempt, result = letter
+        fence = attempt.claim.fence
+        self._slots.returned(attempt)
+        if self._running.get(fence) is attempt:
+            del self._running[fence]
+        if result is None or attempt.worker_id != self._hand.worker_id:
+            return
+        if isinstance(result, Completed):
+            self._completed.add(fence)
+        elif isinstance(result, Ending):
+            self._endings[fence] = result
+        else:
+            self._hand.drop([fence])
+            return
+        self._fresh = True
+
+    def _give_up_overdue(self) -> None:
+        now = time.monotonic()
+        for attempt in list(self._running.values()):
+            if attempt.deadline is None or attempt.deadline > now:
+                return
+            if attempt.abandon(replaced=True):
+                self._slots.replace()
+                self._end(attempt, Outcome.TIMED_OUT, "the attempt took longer than ORDERS_TIMEOUT_SECONDS")
+
+    def _hand_back(self) -> None:
+        for attempt in list(self._running.values()):
+            if attempt.abandon():
+                self._end(attempt, Outcome.RELEASED, None)
+
+    def _end(self, attempt: Attempt, outcome: Outcome, error: str | None) -> None:
+        fence = attempt.claim.fence
+        del self._running[fence]
+        self._endings[fence] = attempt.ending(outcome, error)
+        self._fresh = True
+
+    # What goes to the database.
+
+    def _turn(self) -> None:
+        """Do one round with the database; on any failure keep everything and try again later."""
+        try:
+            connection = self._connected()
+            if self._dead:
+                self._begin_anew(connection)
+            if self._stray_looks and time.monotonic() >= self._stray_looks[0]:
+                self._adopt_strays(connection)
+            if self._endings:
+                self._write_endings(connection)
+            self._exchange(connection)
+        except (psycopg.Error, DatabaseUnavailableError) as error:
+            self._lose_connection(error)
+        else:
+            self._recovered()
+        self._poll_at = time.monotonic() + self._poll_seconds * random.uniform(0.8, 1)  # noqa: S311 - jitter
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
+
+    def _lose_connection(self, error: Exception) -> None:
+        if not self._failures:
+            _log.warning("database_lost", error=error, held=len(self._hand))
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        pause = min(RECONNECT_SECONDS * 2.0**self._failures, RECONNECT_CEILING_SECONDS)
+        self._retry_at = time.monotonic() + pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        self._failures = min(self._failures + 1, 10)
+        # The lost answer may have brought claims: look when the database is back, and once more when the
+        # statement can't commit any later.
+        self._stray_looks = [0.0, time.monotonic() + 2 * REPLY_SECONDS]
+
+    def _recovered(self) -> None:
+        if self._failures:
+            _log.info("database_back", held=len(self._hand))
+        self._failures = 0
+
+    def _begin_anew(self, connection: Connection) -> None:
+        """Go on under a new id: the old one was declared dead, so all that it held is somebody else's."""
+        old = self._hand.worker_id
+        dropped = self._hand.renew(self._register(connection))
+        self._dead = False
+        self._running.clear()
+        self._completed.clear()
+        self._endings.clear()
+        for attempt in dropped:
+            attempt.abandon()
+        _log.warning("worker_was_declared_dead", old_worker_id=old, dropped=len(dropped))
+        logs.bind(worker_id=self._hand.worker_id)
+
+    def _write_endings(self, connection: Connection) -> None:
+        unwritten = unfinished.end(connection, self._hand.worker_id, endings=list(self._endings.values()))
+        for fence, ending in list(self._endings.items()):
+            if fence not in unwritten.busy:
+                del self._endings[fence]
+                self._hand.drop([fence])
+                event = "claim_lost" if fence in unwritten.lost else f"attempt_{ending.outcome}"
+                error = (ending.error or "").partition("\n")[0][:200] or None
+                _log.info(event, order_id=fence.order_id, attempt=fence.attempt, error=error)
+
+    def _exchange(self, connection: Connection) -> None:
+        finished = list(self._completed)
+        free = self._free()
+        exchanged = exchange.exchange(
+            connection,
+            self._hand.worker_id,
+            finished=finished,
+            free=free,
+            floor=self._floor.begin(),
+            since=self._hand.since,
+            max_attempts=self._work.max_attempts,
+        )
+        self._completed &= exchanged.busy
+        self._hand.drop(fence for fence in finished if fence not in exchanged.busy)
+        self._fresh = False
+        self._hungry = len(exchanged.claimed) == free > 0
+        self._dead = not exchanged.alive
+        tickets = [claim.seq for claim in exchanged.claimed if claim.attempt == 1]
+        self._floor.learn(tickets, filled=len(exchanged.claimed) == free)
+        # While strays may turn up, `since` stays at the last exchange before them.
+        self._start(exchanged.claimed, at=self._hand.since if self._stray_looks else exchanged.at)
+        self._report(exchanged, written=len(finished) - len(exchanged.busy) - len(exchanged.lost))
+
+    def _adopt_strays(self, connection: Connection) -> None:
+        """Start what an exchange claimed whose answer was lost on the way."""
+        held = self._hand.held()
+        claims = exchange.strays(connection, held.worker_id, held=held.order_ids, since=self._hand.since)
+        self._stray_looks.pop(0)
+        self._start(claims, at=self._hand.since)
+        if claims:
+            _log.warning("strays_adopted", count=len(claims))
+
+    def _start(self, claims: Iterable[Claim], *, at: datetime) -> None:
+        attempts = [Attempt(claim, worker_id=self._hand.worker_id, work=self._work) for claim in claims]
+        self._hand.take(attempts, at=at)
+        for attempt in attempts:
+            self._running[attempt.claim.fence] = attempt
+            self._slots.start(attempt)
+
+    def _report(self, exchanged: Exchanged, *, written: int) -> None:
+        for fence in exchanged.lost:
+            _log.warning("claim_lost", order_id=fence.order_id, attempt=fence.attempt)
+        if written or exchanged.claimed:
+            _log.info("exchanged", completed=written, claimed=len(exchanged.claimed))

@@ -1,0 +1,74 @@
+"""The claims that this worker holds, as its dispatcher knows them and its heartbeat reports them."""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from orders_worker.attempt import Attempt
+from schema.exchange import Fence
+from schema.workers import Registration
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The hand at one moment.
+
+    No claim of `worker_id`, also one still under way, is older than `oldest_claim_at`.
+    """
+
+    worker_id: str
+    order_ids: list[UUID]
+    oldest_claim_at: datetime
+
+
+class Hand:
+    """Changed by the dispatcher's thread alone, read by any."""
+
+    def __init__(self, registration: Registration) -> None:
+        self._lock = threading.Lock()
+        self._attempts: dict[Fence, Attempt] = {}
+        self.worker_id = registration.worker_id
+        self.since = registration.at
+
+    def __len__(self) -> int:
+        return len(self._attempts)
+
+    def __contains__(self, fence: Fence) -> bool:
+        return fence in self._attempts
+
+    def take(self, attempts: Iterable[Attempt], *, at: datetime) -> None:
+        """Add what an exchange claimed that the database dated `at`."""
+        with self._lock:
+            self._attempts.update((attempt.claim.fence, attempt) for attempt in attempts)
+            self.since = at
+
+    def drop(self, fences: Iterable[Fence]) -> None:
+        """Remove claims whose end is written, or that are lost."""
+        with self._lock:
+            for fence in fences:
+                self._attempts.pop(fence, None)
+
+    def renew(self, registration: Registration) -> list[Attempt]:
+        """Go on under a new id with nothing in hand; return what was."""
+        with self._lock:
+            dropped = list(self._attempts.values())
+            self._attempts.clear()
+            self.worker_id = registration.worker_id
+            self.since = registration.at
+        return dropped
+
+    def held(self) -> Held:
+        """Return what the heartbeat reports."""
+        with self._lock:
+            claims = [attempt.claim for attempt in self._attempts.values()]
+            oldest = min((claim.started_at for claim in claims), default=self.since)
+            return Held(self.worker_id, [claim.order_id for claim in claims], min(oldest, self.since))
+
+    def request_cancel(self, order_ids: frozenset[UUID]) -> None:
+        """Let the handlers of these orders know that a cancel was asked for."""
+        with self._lock:
+            attempts = [a for a in self._attempts.values() if a.claim.order_id in order_ids]
+        for attempt in attempts:
+            attempt.context.request_cancel()

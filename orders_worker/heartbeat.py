@@ -1,0 +1,108 @@
+"""The heartbeat: renews the worker's lease from a thread and a connection of its own."""
+
+import threading
+from collections.abc import Callable
+
+import psycopg
+
+from orders_worker.bell import Bell
+from orders_worker.hand import Hand
+from schema import logs, workers
+from schema.connection import Connection
+from schema.errors import DatabaseUnavailableError
+
+RETRY_SECONDS = 0.3
+"""Pause between tries to connect: the session lock must be taken again within a second."""
+
+_log = logs.Log(__name__)
+
+
+class Heartbeat:
+    """Beats three times a lease; holds the session lock that shows that the process lives.
+
+    `on_death` is called with the worker's id when the database has declared it dead.
+    """
+
+    def __init__(
+        self,
+        *,
+        hand: Hand,
+        connect: Callable[[], Connection],
+        lease_seconds: float,
+        on_death: Callable[[str], None],
+    ) -> None:
+        self._hand = hand
+        self._connect = connect
+        self._interval = lease_seconds / 3
+        self._on_death = on_death
+        self._bell = Bell()
+        self._stopped = False
+        self._connection: Connection | None = None
+        self._worker_id = ""
+        self._session_held = False
+        self._thread = threading.Thread(target=self._run, name="orders-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def hurry(self) -> None:
+        """Beat now: the worker has a new id."""
+        self._bell.ring()
+
+    def stop(self) -> None:
+        """End the thread and its session."""
+        self._stopped = True
+        self._bell.ring()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        well = True
+        while not self._stopped:
+            try:
+                self._beat()
+                pause = self._interval if self._session_held else min(self._interval, RETRY_SECONDS)
+                well = _note(well, now=True)
+            except (psycopg.Error, DatabaseUnavailableError) as error:
+                well = _note(well, now=False, error=error)
+                self._disconnect()
+                pause = RETRY_SECONDS
+            self._bell.wait(pause, connection=self._connection)
+        self._disconnect()
+
+    def _beat(self) -> None:
+        held = self._hand.held()
+        connection = self._session(held.worker_id)
+        beat = workers.beat(
+            connection, held.worker_id, held=held.order_ids, oldest_claim_at=held.oldest_claim_at
+        )
+        if not beat.alive:
+            self._on_death(held.worker_id)
+        elif beat.cancel_requested:
+            self._hand.request_cancel(beat.cancel_requested)
+
+    def _session(self, worker_id: str) -> Connection:
+        """Return a connection that holds the session lock of `worker_id`, if it can hold one."""
+        if worker_id != self._worker_id:
+            self._disconnect()
+            self._worker_id = worker_id
+        if self._connection is None or self._connection.closed:
+            self._connection = self._connect()
+            self._session_held = not self._connection.direct
+        if not self._session_held:
+            self._session_held = workers.hold_session(self._connection, worker_id)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _note(well: bool, *, now: bool, error: Exception | None = None) -> bool:  # noqa: FBT001 - a state
+    """Log the change from well to ill and back, and return the new state."""
+    if well and not now:
+        _log.warning("heartbeat_lost", error=error)
+    elif now and not well:
+        _log.info("heartbeat_back")
+    return now

@@ -1,0 +1,108 @@
+"""Housekeeping: what any worker does for all: rescue, return of due retries; and its own wake-up."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import psycopg
+
+from orders_worker.bell import Bell
+from schema import logs, rescue, retries, wake, workers
+from schema.connection import Connection
+from schema.errors import DatabaseUnavailableError
+
+TICK_SECONDS = 1.25
+PRUNE_SECONDS = 600.0
+RETRY_SECONDS = 1.0
+
+_log = logs.Log(__name__)
+
+
+class Housekeeping:
+    """Runs in a thread with a connection of its own, which also receives the wake-ups.
+
+    `on_orders` is called when there may be something to claim.
+    """
+
+    def __init__(self, *, connect: Callable[[], Connection], on_orders: Callable[[], None]) -> None:
+        self._connect = connect
+        self._on_orders = on_orders
+        self._bell = Bell()
+        self._stopped = False
+        self._connection: Connection | None = None
+        self._watching_since: float | None = None
+        self._patrolled = rescue.Patrolled(moved=0, reached=None)
+        self._prune_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="orders-housekeeping", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and its connection."""
+        self._stopped = True
+        self._bell.ring()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        tick_at = 0.0
+        while not self._stopped:
+            try:
+                connection = self._connected()
+                if time.monotonic() >= tick_at:
+                    tick_at = time.monotonic() + (0 if self._tick(connection) else TICK_SECONDS)
+                self._bell.wait(tick_at - time.monotonic(), connection=connection)
+                self._hear(connection)
+            except (psycopg.Error, DatabaseUnavailableError) as error:
+                self._disconnect(error)
+                self._bell.wait(RETRY_SECONDS, connection=None)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+            if self._connection.direct:
+                wake.listen(self._connection)
+            else:
+                _log.warning("no_wake_up_behind_a_pooler")
+            self._on_orders()
+        return self._connection
+
+    def _disconnect(self, error: Exception) -> None:
+        if self._connection is not None:
+            _log.warning("housekeeping_lost", error=error)
+            self._connection.close()
+            self._connection = None
+        # From now on every worker gets a whole lease to be heard again before it is judged.
+        self._watching_since = time.monotonic()
+
+    def _hear(self, connection: Connection) -> None:
+        if any(True for _ in connection.notifies(timeout=0)):
+            self._on_orders()
+
+    def _tick(self, connection: Connection) -> bool:
+        """Do everything once, in one transaction; return whether there is more to do at once."""
+        with connection.transaction():
+            dead = rescue.declare_dead(connection, watched_seconds=self._watched_seconds())
+            rescued = rescue.sweep(connection)
+            rescue.mark_swept(connection)
+            self._patrolled = rescue.patrol(connection, after=self._patrolled.reached)
+            due = retries.return_due(connection)
+            if time.monotonic() >= self._prune_at:
+                workers.prune(connection)
+                self._prune_at = time.monotonic() + PRUNE_SECONDS
+        for worker_id in dead:
+            _log.warning("worker_declared_dead", dead_worker_id=worker_id)
+        rescued += self._patrolled.moved
+        if rescued:
+            _log.info("orders_rescued", count=rescued)
+        if rescued or due:
+            self._on_orders()
+        return rescued >= rescue.LIMIT or due >= retries.LIMIT
+
+    def _watched_seconds(self) -> float:
+        """Return how long this process has been able to see the server; for ever if it never lost it."""
+        since = self._watching_since
+        return float("inf") if since is None else time.monotonic() - since

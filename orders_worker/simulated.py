@@ -1,0 +1,18 @@
+"""The handler that runs when none is named: it takes its time and does nothing else."""
+
+import time
+from dataclasses import dataclass
+
+from orders_worker.context import Context
+from schema.exchange import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """Sleeps `seconds` for every order."""
+
+    seconds: float
+
+    def __call__(self, order: Claim, context: Context) -> None:  # noqa: ARG002 - the handler protocol
+        """Work on one order."""
+        time.sleep(self.seconds)

@@ -1,0 +1,50 @@
+"""How a worker ends: it stops claiming, waits for its handlers, hands the rest back, and gives up at last."""
+
+import time
+
+from schema.stopping import StopSignals
+
+HAND_BACK_SECONDS = 5.0
+"""How long handing back may take before the worker leaves it to the rescue."""
+
+
+class Stop:
+    """The stages of the end, as the dispatcher asks for them; `signals` may begin or hasten it."""
+
+    def __init__(self, signals: StopSignals, *, shutdown_seconds: float) -> None:
+        self._signals = signals
+        self._shutdown_seconds = shutdown_seconds
+        self._began_at: float | None = None
+        self._handed_back_at: float | None = None
+
+    @property
+    def requested(self) -> bool:
+        """Whether nothing new is claimed any more."""
+        if self._signals.requested:
+            self.begin()
+        return self._began_at is not None
+
+    def begin(self) -> None:
+        """Stop claiming, without a signal."""
+        if self._began_at is None:
+            self._began_at = time.monotonic()
+
+    def hands_back(self) -> bool:
+        """Whether what still runs is handed back now: the time is over, or it was asked for twice."""
+        if self._handed_back_at is None and self.requested:
+            assert self._began_at is not None  # noqa: S101 - requested
+            if self._signals.impatient or time.monotonic() >= self._began_at + self._shutdown_seconds:
+                self._handed_back_at = time.monotonic()
+        return self._handed_back_at is not None
+
+    def over(self) -> bool:
+        """Whether to leave even if not everything could be written."""
+        return (
+            self._handed_back_at is not None and time.monotonic() >= self._handed_back_at + HAND_BACK_SECONDS
+        )
+
+    def next_at(self) -> float | None:
+        """Return when the next stage begins, on the clock of `time.monotonic()`."""
+        if self._handed_back_at is not None:
+            return self._handed_back_at + HAND_BACK_SECONDS
+        return None if self._began_at is None else self._began_at + self._shutdown_seconds

@@ -1,0 +1,113 @@
+"""One worker process, put together: dispatcher, slots, heartbeat and housekeeping."""
+
+import functools
+import os
+import socket
+from queue import SimpleQueue
+
+from orders_worker.attempt import Work
+from orders_worker.config import WorkerConfig
+from orders_worker.dispatcher import Dispatcher, Mailbox
+from orders_worker.hand import Hand
+from orders_worker.handler import Handler
+from orders_worker.heartbeat import Heartbeat
+from orders_worker.housekeeping import Housekeeping
+from orders_worker.slots import Slots
+from orders_worker.stop import Stop
+from orders_worker.transaction import HandlerConnections
+from schema import logs, workers
+from schema.connection import Connection
+from schema.stopping import StopSignals
+from schema.workers import Registration
+
+EXHAUSTED_STATUS = 3
+"""Exit status when as many handlers hang as there are slots: a supervisor should start a fresh process."""
+
+LEFT_BEHIND_STATUS = 4
+"""Exit status when it had to leave claims to the rescue, because it could not write their end."""
+
+_log = logs.Log(__name__)
+
+
+def run(config: WorkerConfig, *, url: str, handler: Handler, signals: StopSignals, first: Connection) -> int:
+    """Work orders until a signal comes; return the exit status.
+
+    `first` is a connection that has proved the database to be there; it is closed here.
+    """
+    register = functools.partial(_register, config=config)
+    with first:
+        hand = Hand(register(first))
+    mailbox: Mailbox = SimpleQueue()
+    signals.call(lambda: mailbox.put(None))
+    work = _work(config, url=url, handler=handler)
+    slots = Slots(config.concurrency, mailbox=mailbox)
+    dispatcher = Dispatcher(
+        hand=hand,
+        mailbox=mailbox,
+        slots=slots,
+        work=work,
+        stop=Stop(signals, shutdown_seconds=config.shutdown_seconds),
+        connect=functools.partial(Connection.open, url, name="orders-dispatcher"),
+        register=register,
+        poll_seconds=config.poll_seconds,
+    )
+    heartbeat = Heartbeat(
+        hand=hand,
+        connect=functools.partial(Connection.open, url, name="orders-heartbeat", reply_seconds=3),
+        lease_seconds=config.lease_seconds,
+        on_death=dispatcher.declare_dead,
+    )
+    housekeeping = Housekeeping(
+        connect=functools.partial(Connection.open, url, name="orders-housekeeping"),
+        on_orders=lambda: mailbox.put(None),
+    )
+    heartbeat.start()
+    housekeeping.start()
+    dispatcher.run()
+    slots.stop()
+    housekeeping.stop()
+    heartbeat.stop()
+    dispatcher.leave()
+    work.connections.close()
+    return _status(dispatcher, left_behind=len(hand))
+
+
+def _work(config: WorkerConfig, *, url: str, handler: Handler) -> Work:
+    connections = HandlerConnections(
+        url,
+        size=config.handler_connections,
+        lease_seconds=config.lease_seconds,
+        timeout_seconds=config.timeout_seconds,
+    )
+    connections.open()
+    return Work(
+        handler=handler,
+        connections=connections,
+        probe=functools.partial(Connection.open, url, name="orders-handler"),
+        max_attempts=config.max_attempts,
+        backoff_seconds=config.backoff_seconds,
+        timeout_seconds=config.timeout_seconds,
+    )
+
+
+def _status(dispatcher: Dispatcher, *, left_behind: int) -> int:
+    if dispatcher.exhausted:
+        _log.error("handlers_hang", abandoned=dispatcher.abandoned)
+        return EXHAUSTED_STATUS
+    if left_behind:
+        _log.error("claims_left_to_the_rescue", count=left_behind)
+        return LEFT_BEHIND_STATUS
+    _log.info("worker_stopped")
+    return 0
+
+
+def _register(connection: Connection, *, config: WorkerConfig) -> Registration:
+    registration = workers.register(
+        connection,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        slots=config.concurrency,
+        lease_seconds=config.lease_seconds,
+    )
+    _log.info("worker_registered", worker_id=registration.worker_id, slots=config.concurrency)
+    return registration

@@ -1,0 +1,79 @@
+"""Complete one order inside a handler's own transaction, so that both commit together or not at all."""
+
+from enum import Enum, auto
+from typing import Any
+
+import psycopg
+
+from schema.exchange import Fence
+
+
+class Standing(Enum):
+    """How a claim stands in the database."""
+
+    COMPLETED = auto()
+    HELD = auto()
+    LOST = auto()
+
+
+_COMPLETE = """
+WITH held AS MATERIALIZED (
+    SELECT order_id
+    FROM orders
+    WHERE order_id = %(order_id)s
+      AND attempt = %(attempt)s
+      AND worker_id = %(worker_id)s
+      AND status = 'processing'
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE orders
+SET status = 'completed',
+    finished_at = clock_timestamp()
+WHERE order_id = ANY (ARRAY (SELECT order_id FROM held))
+"""
+
+
+def complete(connection: psycopg.Connection[Any], worker_id: str, *, fence: Fence) -> bool:
+    """Complete the claim in the open transaction of `connection`; the caller commits.
+
+    Returns False, nothing written, if the claim is lost or somebody has the row locked right now:
+    `standing` tells which.
+    """
+    return connection.execute(_COMPLETE, _names(worker_id, fence)).rowcount == 1
+
+
+_STANDING = """
+SELECT status
+FROM orders
+WHERE order_id = %(order_id)s
+  AND attempt = %(attempt)s
+  AND worker_id = %(worker_id)s
+"""
+
+
+def standing(connection: psycopg.Connection[Any], worker_id: str, *, fence: Fence) -> Standing:
+    """Tell whether the claim is completed, still held, or lost."""
+    row = connection.execute(_STANDING, _names(worker_id, fence)).fetchone()
+    if row is None:
+        return Standing.LOST
+    return {"completed": Standing.COMPLETED, "processing": Standing.HELD}.get(row[0], Standing.LOST)
+
+
+_IS_FREE = """
+SELECT
+FROM orders
+WHERE order_id = %(order_id)s
+  AND attempt = %(attempt)s
+  AND worker_id = %(worker_id)s
+  AND status = 'processing'
+FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+
+def is_free(connection: psycopg.Connection[Any], worker_id: str, *, fence: Fence) -> bool:
+    """Tell whether the claim is held and no open transaction, such as a broken one, has its row."""
+    return connection.execute(_IS_FREE, _names(worker_id, fence)).rowcount == 1
+
+
+def _names(worker_id: str, fence: Fence) -> dict[str, Any]:
+    return {"worker_id": worker_id, "order_id": fence.order_id, "attempt": fence.attempt}

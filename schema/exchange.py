@@ -1,0 +1,211 @@
+"""The exchange: finished orders out, the next ones in, in one statement, one commit, one round trip.
+
+This is the only statement that claims and the one that completes nearly every order (the other is
+`schema.completion`, for handlers that write in a transaction of their own).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import psycopg
+
+
+class Fence(NamedTuple):
+    """What, together with the worker's id, names one claim of one order."""
+
+    order_id: UUID
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An order as its worker received it. `attempt` counts from 1; `seq` is its ticket."""
+
+    order_id: UUID
+    attempt: int
+    attempt_limit: int
+    seq: int
+    user_id: str
+    item_ids: list[str]
+    total_amount: Decimal
+    created_at: datetime
+    started_at: datetime
+
+    @property
+    def fence(self) -> Fence:
+        """Return what names this claim."""
+        return Fence(self.order_id, self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """What one exchange did.
+
+    `claimed` is in ticket order. `busy` claims are still held, but somebody has their rows locked:
+    hand them in again. `lost` claims belong to somebody else by now; nothing was written for them. All
+    other finished ones are completed. `at` is the database's time before anything was claimed.
+    """
+
+    claimed: list[Claim]
+    busy: set[Fence]
+    lost: set[Fence]
+    alive: bool
+    paused: bool
+    at: datetime
+
+
+EXCHANGE = """
+WITH finished AS MATERIALIZED (
+    SELECT order_id, attempt
+    FROM unnest(%(order_ids)s::uuid[], %(attempts)s::integer[]) AS finished (order_id, attempt)
+),
+held AS MATERIALIZED (
+    SELECT orders.order_id
+    FROM orders
+    JOIN finished USING (order_id, attempt)
+    WHERE orders.order_id = ANY (%(order_ids)s::uuid[])
+      AND orders.worker_id = %(worker_id)s
+      AND orders.status = 'processing'
+    ORDER BY orders.seq
+    FOR NO KEY UPDATE OF orders SKIP LOCKED
+),
+completed AS (
+    UPDATE orders
+    SET status = 'completed',
+        finished_at = clock_timestamp()
+    WHERE order_id = ANY (ARRAY (SELECT order_id FROM held))
+    RETURNING order_id, attempt
+),
+standing AS MATERIALIZED (
+    SELECT clock_timestamp() AS at,
+           EXISTS (SELECT FROM workers WHERE worker_id = %(worker_id)s AND dead_at IS NULL) AS alive,
+           EXISTS (SELECT FROM queue WHERE paused_at IS NOT NULL) AS paused
+),
+allowance AS MATERIALIZED (
+    SELECT CASE WHEN alive AND NOT paused THEN %(free)s::bigint ELSE 0 END AS orders
+    FROM standing
+),
+returned AS MATERIALIZED (
+    SELECT order_id
+    FROM orders
+    WHERE in_line
+      AND attempt > 0
+      AND seq < %(floor)s::bigint
+    ORDER BY seq
+    LIMIT (SELECT orders FROM allowance)
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+fresh AS MATERIALIZED (
+    SELECT order_id
+    FROM orders
+    WHERE in_line
+      AND seq >= %(floor)s::bigint
+    ORDER BY seq
+    LIMIT (SELECT orders FROM allowance) - (SELECT count(*) FROM returned)
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+claimed AS (
+    UPDATE orders
+    SET status = 'processing',
+        worker_id = %(worker_id)s,
+        attempt = attempt + 1,
+        attempt_limit = COALESCE(attempt_limit, attempt + %(max_attempts)s::integer),
+        started_at = GREATEST(clock_timestamp(), %(since)s::timestamptz)
+    WHERE order_id = ANY (ARRAY (SELECT order_id FROM returned UNION ALL SELECT order_id FROM fresh))
+    RETURNING order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, created_at, started_at
+)
+SELECT order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, created_at, started_at,
+       'claimed' AS outcome
+FROM claimed
+UNION ALL
+SELECT order_id, attempt, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       COALESCE (
+           (SELECT CASE orders.status WHEN 'completed' THEN 'completed' ELSE 'busy' END
+            FROM orders
+            WHERE orders.order_id = finished.order_id
+              AND orders.attempt = finished.attempt
+              AND orders.worker_id = %(worker_id)s
+              AND orders.status IN ('processing', 'completed')),
+           'lost')
+FROM finished
+WHERE order_id <> ALL (ARRAY (SELECT order_id FROM completed))
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, at, NULL,
+       CASE WHEN NOT alive THEN 'dead' WHEN paused THEN 'paused' ELSE 'alive' END
+FROM standing
+"""
+
+
+def exchange(
+    connection: psycopg.Connection[Any],
+    worker_id: str,
+    *,
+    finished: Sequence[Fence],
+    free: int,
+    floor: int,
+    since: datetime,
+    max_attempts: int,
+) -> Exchanged:
+    """Complete the `finished` claims of this worker and claim up to `free` pending orders by ticket.
+
+    `floor` is the ticket below which fresh orders are not looked for (0 looks everywhere); orders that
+    came back from an earlier attempt are found below it too. `since` is the `at` of the worker's last
+    exchange: no claim is dated before it, whatever the server's clock does in between. `max_attempts`
+    becomes the limit of an order that is claimed for the first time.
+
+    Waits for no lock. Committed on return if `connection` autocommits; when it raises, what was
+    finished may or may not be written: hand it in again. A worker declared dead claims nothing.
+    """
+    rows = connection.execute(
+        EXCHANGE,
+        {
+            "worker_id": worker_id,
+            "order_ids": [fence.order_id for fence in finished],
+            "attempts": [fence.attempt for fence in finished],
+            "free": free,
+            "floor": floor,
+            "since": since,
+            "max_attempts": max_attempts,
+        },
+        binary=True,
+    ).fetchall()
+    *rest, (*_, at, _, standing) = rows
+    claimed = [Claim(*row[:-1]) for row in rest if row[-1] == "claimed"]
+    return Exchanged(
+        claimed=sorted(claimed, key=lambda claim: claim.seq),
+        busy={Fence(*row[:2]) for row in rest if row[-1] == "busy"},
+        lost={Fence(*row[:2]) for row in rest if row[-1] == "lost"},
+        alive=standing != "dead",
+        paused=standing == "paused",
+        at=at,
+    )
+
+
+STRAYS = """
+SELECT order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, created_at, started_at
+FROM orders
+WHERE started_at >= %(since)s
+  AND worker_id = %(worker_id)s
+  AND status = 'processing'
+  AND order_id <> ALL (%(held)s::uuid[])
+ORDER BY seq
+LIMIT 10000
+"""
+
+
+def strays(
+    connection: psycopg.Connection[Any], worker_id: str, *, held: Sequence[UUID], since: datetime
+) -> list[Claim]:
+    """Return the claims that bear this worker's id but that it does not hold, in ticket order.
+
+    They come from an exchange that was committed while its answer was lost on the way. `since` is the
+    `at` of the last exchange that was answered.
+    """
+    rows = connection.execute(
+        STRAYS, {"worker_id": worker_id, "held": list(held), "since": since}, binary=True
+    )
+    return [Claim(*row) for row in rows]

@@ -1,0 +1,41 @@
+"""Put a dead letter back in line."""
+
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from schema.refusal import refusal
+from schema.states import Status
+
+_REDRIVE = """
+WITH held AS MATERIALIZED (
+    SELECT order_id
+    FROM orders
+    WHERE order_id = %(order_id)s
+      AND status = 'failed'
+      AND attempt < 1000000
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE orders
+SET status = 'pending',
+    seq = DEFAULT,
+    queued_at = clock_timestamp(),
+    attempt_limit = attempt + %(attempts)s,
+    worker_id = NULL,
+    started_at = NULL,
+    finished_at = NULL,
+    cancel_requested_at = NULL
+WHERE order_id = ANY (ARRAY (SELECT order_id FROM held))
+"""
+
+
+def redrive(connection: psycopg.Connection[Any], order_id: UUID, *, attempts: int) -> None:
+    """Return a failed order to the end of the line with `attempts` new ones.
+
+    Raises `OrderNotFoundError`, `IllegalMoveError` when it has not failed, and `OrderLockedError` when
+    somebody holds its row right now.
+    """
+    written = connection.execute(_REDRIVE, {"order_id": order_id, "attempts": attempts}).rowcount
+    if not written:
+        raise refusal(connection, order_id, "redrive", movable=frozenset({Status.FAILED}))

@@ -1,0 +1,180 @@
+"""Find dead workers and return their orders.
+
+Any worker may do it; all of it is bounded and waits for no lock.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from schema.unfinished import MOVE, NEXT_STATE
+
+SESSION_GRACE_SECONDS = 2.0
+"""How long a worker's session lock must have been free: a living one takes it again within a second."""
+
+LIMIT = 1000
+"""Orders that one sweep moves at most."""
+
+_DECLARE_DEAD = f"""
+WITH now AS MATERIALIZED (
+    SELECT clock_timestamp() AS at,
+           LEAST(%(watched_seconds)s, EXTRACT(epoch FROM clock_timestamp() - pg_postmaster_start_time()))
+               AS watched_seconds
+),
+sessions AS MATERIALIZED (
+    SELECT (classid::bigint << 32) | objid::bigint AS session_key
+    FROM pg_locks
+    WHERE locktype = 'advisory'
+      AND objsubid = 1
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND granted
+),
+suspects AS MATERIALIZED (
+    SELECT worker_id, now.at,
+           heartbeat_at + make_interval(secs => lease_seconds) < now.at AS lease_over
+    FROM workers, now
+    WHERE dead_at IS NULL
+      AND lease_seconds < now.watched_seconds
+      AND (heartbeat_at + make_interval(secs => lease_seconds) < now.at
+           OR (session_key IS NOT NULL AND session_key <> ALL (ARRAY (SELECT session_key FROM sessions))))
+    ORDER BY worker_id
+    LIMIT 100
+    FOR NO KEY UPDATE OF workers SKIP LOCKED
+)
+UPDATE workers
+SET session_lost_at = COALESCE(session_lost_at, at),
+    dead_at = CASE
+                  WHEN lease_over OR session_lost_at <= at - INTERVAL '{SESSION_GRACE_SECONDS} seconds'
+                  THEN clock_timestamp()
+              END
+FROM suspects
+WHERE workers.worker_id = suspects.worker_id
+RETURNING workers.worker_id, dead_at
+"""
+
+
+def declare_dead(connection: psycopg.Connection[Any], *, watched_seconds: float) -> list[str]:
+    """Declare dead the workers whose lease is over or whose session is gone; return their ids.
+
+    `watched_seconds` says how long the caller has been able to see this server. It judges no worker whose
+    lease is longer: after a restart or a failover the living need time to be heard again.
+    """
+    rows = connection.execute(_DECLARE_DEAD, {"watched_seconds": watched_seconds}).fetchall()
+    return [worker_id for worker_id, dead_at in rows if dead_at is not None]
+
+
+SWEEP = f"""
+WITH dead AS MATERIALIZED (
+    SELECT worker_id,
+           COALESCE(oldest_claim_at, '-infinity') AS first_claim_at,
+           dead_at + make_interval(secs => 2 * lease_seconds) AS last_claim_at
+    FROM workers
+    WHERE dead_at IS NOT NULL
+      AND swept_at IS NULL
+    ORDER BY dead_at
+    LIMIT 100
+),
+held AS MATERIALIZED (
+    SELECT orders.order_id, orders.attempt, orders.worker_id, orders.started_at,
+           outcome, error, retry_seconds,
+           {NEXT_STATE}
+    FROM dead
+    JOIN orders ON orders.worker_id = dead.worker_id
+               AND orders.started_at >= dead.first_claim_at
+               AND orders.started_at <= dead.last_claim_at
+    CROSS JOIN LATERAL (
+        VALUES ('rescued', 'worker ' || dead.worker_id || ' died', 0.0::double precision)
+    ) AS ending (outcome, error, retry_seconds)
+    WHERE orders.status = 'processing'
+    ORDER BY orders.seq
+    LIMIT {LIMIT}
+    FOR NO KEY UPDATE OF orders SKIP LOCKED
+),
+{MOVE}
+SELECT count(*)
+FROM moved
+"""
+
+_SWEPT = """
+UPDATE workers
+SET swept_at = clock_timestamp()
+WHERE dead_at < clock_timestamp() - make_interval(secs => 2 * lease_seconds)
+  AND swept_at IS NULL
+  AND NOT EXISTS (
+      SELECT
+      FROM orders
+      WHERE orders.worker_id = workers.worker_id
+        AND orders.status = 'processing'
+        AND orders.started_at >= COALESCE(workers.oldest_claim_at, '-infinity')
+        AND orders.started_at <= workers.dead_at + make_interval(secs => 2 * lease_seconds))
+"""
+
+
+def sweep(connection: psycopg.Connection[Any]) -> int:
+    """Return the orders of dead workers to the line, `LIMIT` at most; tell how many were moved.
+
+    Repeat it: a dead worker may commit one last claim after it was declared dead, and rows that somebody
+    has locked are passed over. `mark_swept` ends the repetition.
+    """
+    row = connection.execute(SWEEP).fetchone()
+    return row[0] if row else 0
+
+
+def mark_swept(connection: psycopg.Connection[Any]) -> None:
+    """Mark the dead workers that hold nothing and can't claim any more: no sweep looks at them again."""
+    connection.execute(_SWEPT)
+
+
+PATROL_LIMIT = 1000
+
+PATROL = f"""
+WITH page AS MATERIALIZED (
+    SELECT order_id, started_at
+    FROM orders
+    WHERE started_at > %(after)s
+    ORDER BY started_at
+    LIMIT {PATROL_LIMIT}
+),
+held AS MATERIALIZED (
+    SELECT orders.order_id, orders.attempt, orders.worker_id, orders.started_at,
+           outcome, error, retry_seconds,
+           {NEXT_STATE}
+    FROM orders
+    CROSS JOIN LATERAL (
+        VALUES ('rescued', 'worker ' || orders.worker_id || ' is unknown', 0.0::double precision)
+    ) AS ending (outcome, error, retry_seconds)
+    WHERE orders.order_id = ANY (ARRAY (SELECT order_id FROM page))
+      AND orders.status = 'processing'
+      AND NOT EXISTS (
+          SELECT
+          FROM workers
+          WHERE workers.worker_id = orders.worker_id
+            AND workers.dead_at IS NULL)
+    ORDER BY orders.seq
+    FOR NO KEY UPDATE OF orders SKIP LOCKED
+),
+{MOVE}
+SELECT (SELECT count(*) FROM moved),
+       (SELECT max(started_at) FROM page)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Patrolled:
+    """`moved` orders were returned; `reached` is where the next page begins, None at the end."""
+
+    moved: int
+    reached: datetime | None
+
+
+def patrol(connection: psycopg.Connection[Any], *, after: datetime | None) -> Patrolled:
+    """Look through the next page of started orders for any that no known, living worker holds.
+
+    Nothing in this package leaves such an order behind; a hand-made edit of `workers` or `orders` can.
+    `after` is the `reached` of the last page, None to begin.
+    """
+    row = connection.execute(PATROL, {"after": after or "-infinity"}).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM gives one row
+    return Patrolled(moved=row[0], reached=row[1])

@@ -1,0 +1,134 @@
+"""A worker process's row: it registers, beats to renew its lease, and leaves."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """Who a worker is. `at` is the database's time: no claim of this worker is older."""
+
+    worker_id: str
+    at: datetime
+
+
+_REGISTER = """
+INSERT INTO workers (worker_id, host, pid, slots, lease_seconds, oldest_claim_at)
+VALUES (%(worker_id)s, %(host)s, %(pid)s, %(slots)s, %(lease_seconds)s, clock_timestamp())
+RETURNING oldest_claim_at
+"""
+
+
+def register(
+    connection: psycopg.Connection[Any], *, host: str, pid: int, slots: int, lease_seconds: float
+) -> Registration:
+    """Enter a new worker under an id that no other start of any process ever has."""
+    worker_id = f"{host[:40]}-{pid}-{secrets.token_hex(6)}"
+    row = connection.execute(
+        _REGISTER,
+        {"worker_id": worker_id, "host": host, "pid": pid, "slots": slots, "lease_seconds": lease_seconds},
+    ).fetchone()
+    assert row is not None  # noqa: S101 - RETURNING gives the inserted row
+    return Registration(worker_id, row[0])
+
+
+_HOLD_SESSION = """
+WITH key AS MATERIALIZED (
+    SELECT hashtextextended(%(worker_id)s, 0) AS key
+)
+UPDATE workers
+SET session_key = key,
+    session_lost_at = NULL
+FROM key
+WHERE worker_id = %(worker_id)s
+  AND pg_try_advisory_lock(key)
+"""
+
+
+def hold_session(connection: psycopg.Connection[Any], worker_id: str) -> bool:
+    """Show by a session lock that the worker lives as long as `connection` does.
+
+    Only for a direct connection that stays open: the lock that becomes free is a sign of death. False
+    while an earlier session of the worker, not yet ended by the server, still has the lock.
+    """
+    return connection.execute(_HOLD_SESSION, {"worker_id": worker_id}).rowcount == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a heartbeat learned: whether the worker still counts as alive, and which claims to cancel."""
+
+    alive: bool
+    cancel_requested: frozenset[UUID]
+
+
+_BEAT = """
+WITH beaten AS (
+    UPDATE workers
+    SET heartbeat_at = clock_timestamp(),
+        oldest_claim_at = GREATEST(oldest_claim_at, %(oldest_claim_at)s::timestamptz),
+        session_lost_at = NULL
+    WHERE worker_id = %(worker_id)s
+      AND dead_at IS NULL
+    RETURNING worker_id
+)
+SELECT EXISTS (SELECT FROM beaten),
+       ARRAY (
+           SELECT order_id
+           FROM orders
+           WHERE order_id = ANY (%(held)s::uuid[])
+             AND worker_id = %(worker_id)s
+             AND cancel_requested_at IS NOT NULL)
+"""
+
+
+def beat(
+    connection: psycopg.Connection[Any],
+    worker_id: str,
+    *,
+    held: Sequence[UUID],
+    oldest_claim_at: datetime,
+) -> Beat:
+    """Renew the lease, unless the worker was declared dead: that is final.
+
+    `held` are the orders that it works on; none was claimed before `oldest_claim_at`.
+    """
+    row = connection.execute(
+        _BEAT, {"worker_id": worker_id, "held": list(held), "oldest_claim_at": oldest_claim_at}
+    ).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM gives one row
+    return Beat(alive=row[0], cancel_requested=frozenset(row[1]))
+
+
+_LEAVE = """
+UPDATE workers
+SET dead_at = COALESCE(dead_at, clock_timestamp())
+WHERE worker_id = %(worker_id)s
+"""
+
+
+def leave(connection: psycopg.Connection[Any], worker_id: str) -> None:
+    """End the worker on its own word. What it still holds is rescued like a dead worker's."""
+    connection.execute(_LEAVE, {"worker_id": worker_id})
+
+
+_PRUNE = """
+DELETE FROM workers
+WHERE worker_id IN (
+    SELECT worker_id
+    FROM workers
+    WHERE swept_at < clock_timestamp() - INTERVAL '1 day'
+    LIMIT 100
+    FOR UPDATE SKIP LOCKED)
+"""
+
+
+def prune(connection: psycopg.Connection[Any]) -> int:
+    """Delete up to 100 workers that have been dead for a day and hold nothing; tell how many."""
+    return connection.execute(_PRUNE).rowcount
