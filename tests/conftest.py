@@ -1,0 +1,102 @@
+"""A real PostgreSQL for every test: one server a run, one freshly migrated database a test.
+
+The server is a temporary embedded one, or the one that `TEST_DATABASE_URL` names (its role must be
+allowed to create databases). `DATABASE_URL` and `ORDERS_*` of the caller are out of sight.
+"""
+
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import conninfo
+
+from schema import migrate
+from schema.connection import Connection
+from schema.embedded.server import Server
+
+TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")
+
+for _name in [name for name in os.environ if name.startswith(("ORDERS_", "PG")) or name == "DATABASE_URL"]:
+    del os.environ[_name]
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    if TEST_DATABASE_URL:
+        yield TEST_DATABASE_URL
+        return
+    home = Path(tempfile.mkdtemp(prefix="orders-test-"))
+    home.chmod(0o755)
+    server = Server(home)
+    try:
+        yield server.ensure_running()
+    finally:
+        server.stop(mode="immediate")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template(server_url: str) -> Iterator[str]:
+    """A migrated database that every test's own is a copy of."""
+    name = f"orders_template_{secrets.token_hex(4)}"
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+    migrate.upgrade(conninfo.make_conninfo(server_url, dbname=name))
+    yield name
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(server_url: str, template: str) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    yield from _database(server_url, f"TEMPLATE {template}")
+
+
+@pytest.fixture
+def empty_database_url(server_url: str) -> Iterator[str]:
+    """A database that no migration has touched."""
+    yield from _database(server_url, "")
+
+
+def _database(server_url: str, options: str) -> Iterator[str]:
+    name = f"orders_test_{secrets.token_hex(6)}"
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} {options}")
+    yield conninfo.make_conninfo(server_url, dbname=name)
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def connect(database_url: str) -> Iterator[Callable[[], Connection]]:
+    """Open as many connections to the test's database as it likes."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(Connection.open(database_url, name="test"))
+
+
+@pytest.fixture
+def connection(connect: Callable[[], Connection]) -> Connection:
+    return connect()
+
+
+def wait_until(condition: Callable[[], Any], *, seconds: float = 30.0) -> Any:
+    """Return the condition's first true value; fail if it has none within the time."""
+    give_up_at = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < give_up_at, "the condition never came true"
+        time.sleep(0.02)
+    return value
+
+
+@pytest.fixture(name="wait_until")
+def _wait_until() -> Callable[..., Any]:
+    return wait_until
