@@ -4,13 +4,13 @@ import select
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Self
 
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from schema import logs
-from schema.connection import Connection, is_direct
+from schema.connection import Connection, PooledConnection
 from schema.errors import DatabaseUnavailableError, OrdersError
 
 WAIT_SECONDS = 0.2
@@ -35,7 +35,7 @@ class Database:
         self._away = False
         self._pool = ConnectionPool(
             url,
-            connection_class=_PooledConnection,
+            connection_class=PooledConnection,
             kwargs={"name": "orders-api", "reply_seconds": REPLY_SECONDS},
             min_size=size,
             open=False,
@@ -77,7 +77,7 @@ class Database:
         finally:
             self._pool.putconn(connection)
 
-    def _take(self) -> "_PooledConnection":
+    def _take(self) -> PooledConnection:
         deadline = time.monotonic() + self._wait_seconds
         while True:
             try:
@@ -85,7 +85,7 @@ class Database:
             except PoolTimeout as error:
                 self._note(away=True)
                 raise DatabaseUnavailableError("no connection is free") from error
-            if connection.is_alive():
+            if _is_alive(connection):
                 self._note(away=False)
                 return connection
             connection.close()
@@ -101,31 +101,17 @@ class Database:
                 _log.info("database_available")
 
 
-class _PooledConnection(Connection):
-    """What the pool opens: a `Connection` that can tell whether its server has gone meanwhile."""
+def _is_alive(connection: Connection) -> bool:
+    """Tell whether the server is still there, without a round trip unless there is a doubt.
 
-    @classmethod
-    def connect(cls, conninfo: str = "", **parameters: Any) -> Self:
-        """Open for the pool, which gives a `name`; `Connection.open` comes back here without one."""
-        if "name" not in parameters:
-            return super().connect(conninfo, **parameters)
-        connection = cls.open(conninfo, **parameters)
-        if not is_direct(connection):
-            # A transaction pooler may run the next statement in a session that has not prepared it.
-            connection.prepare_threshold = None
-        return connection
-
-    def is_alive(self) -> bool:
-        """Tell whether the server is still there, without a round trip unless there is a doubt.
-
-        An idle server says nothing, so something to read is its goodbye or a mere notice.
-        """
-        readable = select.poll()
-        readable.register(self.fileno(), select.POLLIN)
-        if not readable.poll(0):
-            return True
-        try:
-            self.execute("")
-        except psycopg.OperationalError:
-            return False
+    An idle server says nothing, so something to read is its goodbye or a mere notice.
+    """
+    readable = select.poll()
+    readable.register(connection.fileno(), select.POLLIN)
+    if not readable.poll(0):
         return True
+    try:
+        connection.execute("")
+    except psycopg.OperationalError:
+        return False
+    return True

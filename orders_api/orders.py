@@ -10,9 +10,10 @@ import falcon
 
 from orders_api import submission
 from orders_api.database import ConnectionLostError, Database
-from orders_api.problems import OrderNotFoundError, OutcomeUnknownError
+from orders_api.problems import NoOrderIdError, OutcomeUnknownError
 from orders_api.requests import json_body
 from schema import logs, orders
+from schema.errors import OrderNotFoundError
 
 _log = logs.Log(__name__)
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -52,11 +53,11 @@ class OrderResource:
     def on_get(self, _req: falcon.Request, resp: falcon.Response, order_id: str) -> None:
         """Show the order as it stands."""
         if not _UUID.fullmatch(order_id):
-            raise OrderNotFoundError("The order id in this address is not a UUID.")
+            raise NoOrderIdError
         with self._database.connection() as connection:
             order = orders.find(connection, UUID(order_id))
         if order is None:
-            raise OrderNotFoundError(f"There is no order {order_id}.")
+            raise OrderNotFoundError(UUID(order_id))
         resp.media = shown(order)
 
     on_head = on_get

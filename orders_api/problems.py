@@ -11,7 +11,7 @@ import falcon
 from orders_api.database import ConnectionLostError
 from orders_api.submission import FieldProblem, InvalidOrderError, NotJsonError
 from schema import logs
-from schema.errors import DatabaseUnavailableError, OrdersError, StartError
+from schema.errors import DatabaseUnavailableError, OrderNotFoundError, OrdersError, StartError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
@@ -19,8 +19,11 @@ RETRY_AFTER_SECONDS = 1
 _log = logs.Log(__name__)
 
 
-class OrderNotFoundError(OrdersError):
-    """There is no order of that id, or the id can't be one."""
+class NoOrderIdError(OrdersError):
+    """What stands for an order's id in the address can't be one."""
+
+    def __init__(self) -> None:
+        super().__init__("the order id in this address is not a UUID, so there is no such order")
 
 
 class OutcomeUnknownError(OrdersError):
@@ -71,14 +74,18 @@ _UNEXPECTED = Problem(
     "Something went wrong that is not your fault. The log has it under the X-Request-ID of this answer.",
 )
 
+
+def _no_such_order(error: OrdersError) -> Problem:
+    return Problem(404, str(error), title="No such order", type="/problems/order-not-found")
+
+
 _ANSWERS: dict[type[OrdersError], Callable[[Any], Problem]] = {
     NotJsonError: lambda error: Problem(400, str(error), title="Not JSON", type="/problems/not-json"),
     InvalidOrderError: lambda error: Problem(
         400, str(error), title="Invalid order", type="/problems/invalid-order", errors=error.problems
     ),
-    OrderNotFoundError: lambda error: Problem(
-        404, str(error), title="No such order", type="/problems/order-not-found"
-    ),
+    NoOrderIdError: _no_such_order,
+    OrderNotFoundError: _no_such_order,
     DatabaseUnavailableError: lambda _: _UNAVAILABLE,
     ConnectionLostError: lambda _: _UNAVAILABLE,
     OutcomeUnknownError: lambda _: _OUTCOME_UNKNOWN,
