@@ -1,0 +1,91 @@
+"""Make the data folder, whole or not at all, and refuse one that this PostgreSQL can't read."""
+
+import os
+import shlex
+from contextlib import suppress
+from pathlib import Path
+
+from schema.embedded import address, binaries
+from schema.embedded.places import Place
+from schema.errors import StartError
+
+# UTF-8 and code point order by PostgreSQL's own provider: no locale of the machine is needed or used.
+_OPTIONS = (
+    f"--username={address.ROLE}",
+    "--auth=peer",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+    "--no-instructions",
+    "--set=timezone=UTC",
+    "--set=log_timezone=UTC",
+)
+
+
+def make(place: Place, programs: Path) -> None:
+    """Make the data folder if there is none. To be called under the lock, while no server runs.
+
+    Raises `StartError` when it can't be made. A crash leaves a folder `new-…`, which the next call removes.
+    """
+    if not place.data.exists() and place.restored.exists():
+        # A restore was killed between its last two steps; see `schema.embedded.backup`.
+        put(place.restored, place.data)
+    clear(place)
+    if not place.data.exists():
+        fresh = place.fresh()
+        place.account.run([programs / "initdb", f"--pgdata={fresh}", *_OPTIONS])
+        put(fresh, place.data)
+
+
+def clear(place: Place) -> None:
+    """Remove what killed processes left half-made."""
+    for left in (*place.folder.glob("new-*"), *place.folder.glob("restored")):
+        # An initdb that outlived its caller may still be writing there.
+        with suppress(StartError):
+            place.account.run(["rm", "-rf", left])
+
+
+def check(place: Place) -> None:
+    """Raise `StartError` with the way out when the data folder is another major version's."""
+    found = version(place.data)
+    if found != str(binaries.MAJOR):
+        raise StartError(
+            f"{place.data} is PostgreSQL {found}'s, and this is {binaries.MAJOR}: dump it, move it aside, and"
+            f" load the dump into a new one: {_way_out(place, found)}"
+        )
+
+
+def version(data: Path) -> str:
+    """Return the major version that a data folder or a backup of one belongs to."""
+    try:
+        return (data / "PG_VERSION").read_text().strip()
+    except OSError as error:
+        raise StartError(f"{data} is no PostgreSQL data folder: its PG_VERSION: {error.strerror}") from error
+
+
+def put(source: Path, target: Path) -> None:
+    """Rename a folder in the same folder, and come back when the new name would survive a power failure."""
+    source.rename(target)
+    parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
+def _way_out(place: Place, found: str) -> str:
+    """Return the shell commands, in one line, that bring the rows of another version's folder along."""
+    old = binaries.find(16) if found == "16" else Path(f"/path/to/postgresql-{found}/bin")
+    become = ["runuser", "-u", place.account.name, "--"] if place.account.switch else []
+    pg_ctl = [*become, os.fspath(old / "pg_ctl"), "-D", os.fspath(place.data)]
+    log, listen = os.fspath(place.folder / "dump.log"), shlex.join(address.options(place))
+    steps = (
+        [*pg_ctl, "-w", "-l", log, "-o", listen, "start"],
+        [os.fspath(old / "pg_dump"), "-f", "orders.sql", address.url(place)],
+        [*pg_ctl, "-w", "stop"],
+        ["mv", os.fspath(place.data), f"{place.data}-{found}"],
+        ["python", "-m", "schema.embedded", "start"],
+        ["python", "-m", "schema.embedded", "psql", "-f", "orders.sql"],
+    )
+    return " && ".join(shlex.join(step) for step in steps)

@@ -1,0 +1,30 @@
+"""The environments that PostgreSQL's programs get; nothing else here reads the caller's."""
+
+import os
+from collections.abc import Mapping
+
+# Nothing of the caller's: PGDATA, PGOPTIONS, LC_ALL, TZ or LD_PRELOAD would change what these programs do.
+SERVER_ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}
+
+# The same for libpq inside this process, where the environment can't be replaced.
+NEUTRAL_PARAMETERS: Mapping[str, str] = {
+    "connect_timeout": "5",
+    "gssencmode": "disable",
+    "hostaddr": "",
+    "options": "",
+    "require_auth": "",
+    "requirepeer": "",
+    "sslmode": "disable",
+    "target_session_attrs": "any",
+}
+
+
+def terminal_environment(**changes: str) -> dict[str, str]:
+    """Return the caller's environment without libpq's variables (PGHOST, PGOPTIONS, …), plus `changes`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return kept | changes
+
+
+def given_environment(**changes: str) -> dict[str, str]:
+    """Return the caller's environment as it is, plus `changes`."""
+    return {**os.environ, **changes}

@@ -1,0 +1,192 @@
+"""Start and stop the PostgreSQL of one folder, whoever asks, in any order, many at once."""
+
+import os
+import signal
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import psycopg
+from psycopg import conninfo, pq
+
+from schema.embedded import address, binaries, cluster, places, processes
+from schema.embedded.config import NEUTRAL_PARAMETERS
+from schema.embedded.lock import locked
+from schema.embedded.patience import Patience
+from schema.embedded.places import Place
+from schema.errors import StartError
+
+# Recovery after a crash replays what was written since the last checkpoint: minutes on a slow disk.
+RECOVERY_SECONDS = 300
+SHUTDOWN_SECONDS = 300
+
+_MODES = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
+
+class Server:
+    """The PostgreSQL whose files are in `home`.
+
+    `settings` are server settings for when this object starts it (`{"fsync": "off"}` in a test).
+    `programs` is a folder with PostgreSQL's programs; by default the wheel's.
+    """
+
+    def __init__(
+        self, home: Path, *, settings: Mapping[str, str] | None = None, programs: Path | None = None
+    ) -> None:
+        self.home = home
+        self._settings = dict(settings or {})
+        self._given_programs = programs
+
+    @property
+    def url(self) -> str:
+        """The libpq URL, whether the server runs or not; `StartError` if there never was one."""
+        if not self.place.data.exists():
+            raise StartError(f"there is no database in {self.place.folder} yet: start it first")
+        return address.url(self.place)
+
+    @cached_property
+    def place(self) -> Place:
+        """Where the files are, which is not in `home` if the server's user can't reach that."""
+        return places.locate(self.home)
+
+    @cached_property
+    def programs(self) -> Path:
+        """The folder of PostgreSQL's programs that we run ourselves, such as psql."""
+        return self._given_programs or binaries.find()
+
+    def ensure_running(self) -> str:
+        """Return a libpq URL of the server, on which a connection has just succeeded.
+
+        Starts it, makes the data folder and the database, ends what a killed server left behind and
+        waits for its recovery, as needed. Raises `StartError` with the server's last words.
+        """
+        if not self.accepts():
+            self.place.make()
+            with locked(self.place.lock, self.place.account):
+                if not self.accepts():
+                    self._bring_up()
+                    self._create_database()
+        return self.url
+
+    def accepts(self) -> bool:
+        """Tell whether a connection succeeds."""
+        if not (self.place.data.exists() and address.is_ready(self.place)):
+            return False
+        try:
+            psycopg.connect(_neutral(self.url)).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def stop(self, mode: str = "fast") -> bool:
+        """Stop the server and wait until it has; tell whether there was one.
+
+        `mode` is `smart` (once the clients have left), `fast`, or `immediate` (as a crash), see
+        https://www.postgresql.org/docs/18/server-shutdown.html
+        """
+        if not processes.of(self.place.data):
+            return False
+        with locked(self.place.lock, self.place.account):
+            self._end(_MODES[mode])
+        return True
+
+    def _bring_up(self) -> None:
+        """Start the server unless it lives, and wait until it answers."""
+        patience = Patience(RECOVERY_SECONDS, f"PostgreSQL in {self.place.folder} to start")
+        launched = False
+        while (answer := self._ping()) != pq.Ping.OK:
+            # A server that answers but doesn't serve yet is recovering, or is on its way down.
+            if answer != pq.Ping.REJECT and not self._is_alive():
+                if launched:
+                    raise StartError(f"PostgreSQL didn't start: {self.place.last_words()}")
+                self._launch()
+                launched = True
+            patience.wait()
+
+    def _ping(self) -> int:
+        if not self.place.data.exists() or not address.is_ready(self.place):
+            return pq.Ping.NO_RESPONSE
+        return pq.PGconn.ping(_neutral(self.url).encode())
+
+    def _is_alive(self) -> bool:
+        """Tell whether a server lives that will answer; one that lost its socket is ended first."""
+        if processes.postmaster(self.place.data) is None:
+            return False
+        if self._is_ready() and not (address.folder(self.place) / address.SOCKET).exists():
+            self._end(signal.SIGINT)
+            return False
+        return True
+
+    def _is_ready(self) -> bool:
+        try:
+            return (self.place.data / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"
+        except (OSError, ValueError, IndexError):
+            return False
+
+    def _launch(self) -> None:
+        """Start the server in a session of its own, with nothing of ours open."""
+        place = self.place
+        programs = binaries.reachable(self.programs, place.account)
+        place.account.run(["mkdir", "-p", "-m", "0700", place.log])
+        cluster.make(place, programs)
+        address.make(place)
+        address.allow(place)
+        cluster.check(place)
+        self._clear_away()
+        # A shell in between, so that the server is nobody's child: init takes it over and reaps it.
+        script = 'log=$1; shift; "$@" </dev/null >"$log" 2>&1 &'
+        server: list[str | Path] = [programs / "postgres", "-D", place.data, *self._options()]
+        shell: list[str | Path] = ["/bin/sh", "-c", script, "sh", place.start_log]
+        place.account.run([*shell, *server], what="PostgreSQL", new_session=True)
+
+    def _options(self) -> list[str]:
+        settings = {
+            "cluster_name": processes.cluster_name(self.place.data),
+            "logging_collector": "on",
+            "log_directory": os.fspath(self.place.log),
+            # One file for each day of the week, begun anew a week later: the logs stay small.
+            "log_filename": "%a.log",
+            "log_truncate_on_rotation": "on",
+            "log_rotation_age": "1d",
+            "log_rotation_size": "0",
+            **self._settings,
+        }
+        given = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        return [*address.options(self.place), *given]
+
+    def _clear_away(self) -> None:
+        """End the children of a server that was killed, and forget its pid, which may be anybody's by now.
+
+        PostgreSQL would believe its lock files if any process had that pid, were it a zombie. Its own
+        guard against two servers on one folder, the shared memory segment, stays.
+        """
+        processes.end(self.place.data, signal.SIGKILL, patience=self._shutdown_patience())
+        socket = address.folder(self.place) / address.SOCKET
+        stale: list[str | Path] = [self.place.data / "postmaster.pid", socket, f"{socket}.lock"]
+        self.place.account.run(["rm", "-f", *stale])
+
+    def _create_database(self) -> None:
+        """Create the database if the folder is new or somebody has dropped it."""
+        try:
+            with psycopg.connect(
+                _neutral(address.url(self.place, database="postgres")), autocommit=True
+            ) as admin:
+                if not admin.execute(
+                    "SELECT FROM pg_database WHERE datname = %s", [address.DATABASE]
+                ).rowcount:
+                    admin.execute(f"CREATE DATABASE {address.DATABASE}")
+        except psycopg.OperationalError as error:
+            raise StartError(f"PostgreSQL runs, but can't be used: {str(error).splitlines()[0]}") from error
+
+    def _end(self, sent: signal.Signals) -> None:
+        """Signal the main process, which ends the rest; then whatever it left."""
+        patience = self._shutdown_patience()
+        processes.end(self.place.data, sent, patience=patience, main_only=True)
+
+    def _shutdown_patience(self) -> Patience:
+        return Patience(SHUTDOWN_SECONDS, f"PostgreSQL in {self.place.folder} to stop")
+
+
+def _neutral(url: str) -> str:
+    """Return the connection string with what PG… variables in our own environment could change set."""
+    return conninfo.make_conninfo(url, **NEUTRAL_PARAMETERS)
