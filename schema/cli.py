@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
-from schema import migrate, pause, revision, startup, wake
-from schema.config import DatabaseConfig
+from schema import migrate, pause, revision, run, startup, wake
+from schema.config import DatabaseConfig, ServiceConfig
 from schema.connection import Connection
 
 
@@ -37,7 +37,13 @@ def _resume() -> int:
     return 0
 
 
-_COMMANDS = {"migrate": _migrate, "pause": _pause, "resume": _resume}
+def _run() -> int:
+    config = ServiceConfig.from_environment()
+    _migrate()
+    return run.run(config)
+
+
+_COMMANDS = {"migrate": _migrate, "pause": _pause, "resume": _resume, "run": _run}
 
 
 def _connection() -> Connection:
@@ -52,4 +58,5 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("migrate", help="bring the database to the newest schema revision")
     commands.add_parser("pause", help="have every worker claim nothing new")
     commands.add_parser("resume", help="have the workers claim again")
+    commands.add_parser("run", help="migrate, then run the API and one worker until Ctrl-C")
     return parser

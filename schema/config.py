@@ -27,3 +27,19 @@ class DatabaseConfig:
         from schema import embedded  # noqa: PLC0415
 
         return embedded.ensure_running()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """Where the API listens."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def from_environment(cls, environment: settings.Environment = os.environ) -> "ServiceConfig":
+        """Read `ORDERS_HOST` and `ORDERS_PORT`; raise `SettingError` for a bad one."""
+        return cls(
+            host=settings.text(environment, "ORDERS_HOST", "127.0.0.1"),
+            port=settings.whole_number(environment, "ORDERS_PORT", 8000, low=1, high=65_535),
+        )

@@ -1,0 +1,63 @@
+# Needs Python 3.11 or later with its venv module; everything else is installed into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help set-up migrate run run-api run-worker stop-db psql backup restore load drain check format test test-all pin
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+set-up:
+	@$(PYTHON) .ci/set_up.py
+
+migrate: set-up ## Bring the database to the newest schema revision
+	@$(BIN)/orders migrate
+
+run: set-up ## Run the database, the API and one worker until Ctrl-C
+	@exec $(BIN)/orders run
+
+run-api: migrate ## Run the API alone
+	@exec $(BIN)/orders-api
+
+run-worker: migrate ## Run one worker alone; as many of them at once as you like
+	@exec $(BIN)/orders-worker
+
+stop-db: set-up ## Stop the embedded database
+	@$(BIN)/python -m schema.embedded stop
+
+psql: set-up ## Open psql on the database; SQL='SELECT …' runs one statement
+	@$(BIN)/python -m schema.embedded psql $(if $(SQL),--command "$$SQL")
+
+backup: set-up ## Copy the embedded database while it runs; TO=FOLDER says where
+	@$(BIN)/python -m schema.embedded backup $(if $(TO),"$$TO")
+
+restore: set-up ## Put a backup in the embedded database's place; FROM=FOLDER says which
+	@$(BIN)/python -m schema.embedded restore $(if $(FROM),"$$FROM")
+
+load: set-up ## Post ORDERS=1000 orders from CLIENTS=200 at once, wait for them and report
+	@$(BIN)/python bench/load.py
+
+drain: set-up ## Measure how fast one worker works off 50,000 orders, beside pgbench
+	@$(BIN)/python bench/drain.py
+
+check: set-up ## Check format, lint, types and imports
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: set-up ## Format the code and mend what the linter can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+test: set-up ## Run the tests, on a temporary server of their own
+	$(BIN)/pytest -m "not slow"
+
+test-all: set-up ## Run the tests that take longer
+	$(BIN)/pytest -m slow
+
+pin: set-up ## Write the installed versions into constraints.txt
+	$(BIN)/pip freeze --exclude-editable | sed '1i # Every package of a full install, at the version it is tested with. make pin refreshes it.' > constraints.txt
+
+export SQL TO FROM ORDERS CLIENTS

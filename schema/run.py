@@ -1,0 +1,69 @@
+"""Run the API and one worker together, as `make run` does, until a signal comes or one of them ends."""
+
+import http
+import http.client
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from schema.config import ServiceConfig
+
+_PAUSE_SECONDS = 0.1
+_READY_SECONDS = 30.0
+_PROGRAMS = ("orders_api", "orders_worker")
+
+
+def run(config: ServiceConfig) -> int:
+    """Start both, say how to reach them, and end both when either ends; return the first bad status.
+
+    A signal is passed on to both. They count two within a second as one, so that Ctrl-C, which the
+    terminal sends to them as well, does not hurry them.
+    """
+    children = [subprocess.Popen([sys.executable, "-m", program]) for program in _PROGRAMS]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: _terminate(children))
+    if _becomes_ready(config, children):
+        print(_welcome(config), flush=True)
+    while all(child.poll() is None for child in children):
+        time.sleep(_PAUSE_SECONDS)
+    _terminate(children)
+    return next((status for child in children if (status := child.wait())), 0)
+
+
+def _terminate(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.terminate()
+
+
+def _becomes_ready(config: ServiceConfig, children: Sequence[subprocess.Popen[bytes]]) -> bool:
+    give_up_at = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < give_up_at and all(child.poll() is None for child in children):
+        if _is_ready(config):
+            return True
+        time.sleep(_PAUSE_SECONDS)
+    return False
+
+
+def _is_ready(config: ServiceConfig) -> bool:
+    connection = http.client.HTTPConnection(config.host, config.port, timeout=1)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _welcome(config: ServiceConfig) -> str:
+    url = f"http://{config.host}:{config.port}"
+    order = '{"user_id": "ada", "item_ids": ["tea", "milk"], "total_amount": 250.75}'
+    return f"""
+  orders   {url}/orders
+  metrics  {url}/metrics
+  try      curl -H 'Content-Type: application/json' -d '{order}' {url}/orders
+  Ctrl-C ends the API and the worker; `make stop-db` ends the database.
+"""
