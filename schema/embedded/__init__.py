@@ -3,7 +3,7 @@
 `Server` keeps one server for one folder; `ensure_running` is the checkout's own, in `.data/`.
 """
 
-from schema.embedded.checkout import server
+from schema.embedded import checkout
 from schema.embedded.server import Server
 
 __all__ = ["Server", "ensure_running"]
@@ -15,4 +15,4 @@ def ensure_running() -> str:
     Any number of processes may call this at once. Raises `SettingError` outside a checkout and without
     the `embedded` extra, `StartError` when the server can't be had.
     """
-    return server().ensure_running()
+    return checkout.server().ensure_running()

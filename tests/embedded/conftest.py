@@ -50,6 +50,9 @@ def make_server(folder: Path, seed: Path) -> Iterator[MakeServer]:
     made: list[Server] = []
 
     def make(home: Path | None = None, *, seeded: bool = True, **options: Any) -> Server:
+        if seeded:
+            # Nothing here cuts the power.
+            options.setdefault("settings", {"fsync": "off"})
         server = Server(home or folder / ".data", **options)
         if seeded and not server.home.exists():
             subprocess.run(["cp", "-a", seed, server.home], check=True)
@@ -61,9 +64,20 @@ def make_server(folder: Path, seed: Path) -> Iterator[MakeServer]:
         dispose(server)
 
 
+@pytest.fixture(scope="session")
+def shared(seed: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="embedded-shared-") as name:
+        Path(name).chmod(0o755)
+        subprocess.run(["cp", "-a", seed, Path(name, ".data")], check=True)
+        yield Path(name, ".data")
+
+
 @pytest.fixture
-def server(make_server: MakeServer) -> Server:
-    return make_server()
+def server(shared: Path) -> Iterator[Server]:
+    """A stopped server that has been through all that the tests before did to it."""
+    server = Server(shared, settings={"fsync": "off"})
+    yield server
+    server.stop("immediate")
 
 
 def dispose(server: Server) -> None:

@@ -45,13 +45,13 @@ def test_ten_processes_that_start_at_once_share_one_server(make_server: MakeServ
 
 
 def test_rows_are_there_again_after_a_stop_and_a_start(server: Server) -> None:
-    query(server.ensure_running(), "CREATE TABLE kept AS SELECT 42 AS answer")
+    query(server.ensure_running(), "CREATE TABLE rows_kept AS SELECT 42 AS answer")
 
     assert server.stop()
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(server.url)
 
-    assert query(server.ensure_running(), "SELECT answer FROM kept") == 42
+    assert query(server.ensure_running(), "SELECT answer FROM rows_kept") == 42
 
 
 def test_stopping_what_does_not_run_says_so(make_server: MakeServer) -> None:
@@ -61,7 +61,7 @@ def test_stopping_what_does_not_run_says_so(make_server: MakeServer) -> None:
     assert not server.home.exists()
 
 
-def test_a_new_server_is_durable_and_independent_of_the_machines_locales(server: Server) -> None:
+def test_a_new_server_is_durable_and_independent_of_the_machines_locales(make_server: MakeServer) -> None:
     expected = {
         "fsync": "on",
         "full_page_writes": "on",
@@ -75,7 +75,7 @@ def test_a_new_server_is_durable_and_independent_of_the_machines_locales(server:
         "log_timezone": "UTC",
     }
 
-    url = server.ensure_running()
+    url = make_server(seeded=False).ensure_running()
 
     assert {name: query(url, f"SHOW {name}") for name in expected} == expected
     locale = "SELECT concat(datlocprovider, datlocale) FROM pg_database WHERE datname = 'orders'"
