@@ -33,6 +33,7 @@ def _serve() -> int:
             server = Server(app, listener)
         _log.info("api_started", url=server.url)
         server.run(stop)
+    stop.ignore()
     _log.info("api_stopped")
     return 0
 

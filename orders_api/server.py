@@ -6,7 +6,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import waitress.channel  # type: ignore[import-untyped]  # waitress has no type hints
@@ -81,9 +81,11 @@ def bind(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         # A name such as localhost means two addresses; clients try both, IPv4 is always there.
         family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        with ExitStack() as on_error:
+            listener = on_error.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            on_error.pop_all()
         return listener
 
 
@@ -127,17 +129,17 @@ class Server:
         """
         stop.call(self._server.pull_trigger)  # without an argument it takes no lock: safe in a signal handler
         while not stop.requested:
-            self._poll()
+            self._poll(1.0)
         self._stop_accepting()
         give_up_at = time.monotonic() + STOP_SECONDS
         while self._server.active_channels and not stop.impatient and time.monotonic() < give_up_at:
             # Read first, then look: what a client has sent by now counts as arrived.
-            self._poll()
+            self._poll(0.05)
             self._close_idle()
         self._server.task_dispatcher.shutdown(timeout=1)
 
-    def _poll(self) -> None:
-        waitress.wasyncore.poll2(timeout=1.0, map=self._channels)
+    def _poll(self, seconds: float) -> None:
+        waitress.wasyncore.poll2(timeout=seconds, map=self._channels)
 
     def _stop_accepting(self) -> None:
         # The system has accepted some clients for us already: closing the listener would cut them off.

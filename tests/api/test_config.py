@@ -1,0 +1,89 @@
+import socket
+
+import pytest
+
+from orders_api.config import ApiConfig
+from orders_api.server import bind
+from schema.config import DatabaseConfig
+from schema.errors import SettingError
+
+
+def test_defaults_work_on_a_laptop() -> None:
+    assert ApiConfig.from_environment({}) == ApiConfig(
+        host="127.0.0.1",
+        port=8000,
+        simulated_seconds=2,
+        log_format="text",
+        database=DatabaseConfig(url=None),
+    )
+
+
+def test_every_setting_is_read() -> None:
+    environment = {
+        "ORDERS_HOST": "::1",
+        "ORDERS_PORT": "9000",
+        "ORDERS_SIMULATED_SECONDS": "0.01",
+        "ORDERS_LOG_FORMAT": "json",
+        "DATABASE_URL": "postgresql://db/orders",
+    }
+
+    config = ApiConfig.from_environment(environment)
+
+    assert config == ApiConfig(
+        host="::1",
+        port=9000,
+        simulated_seconds=0.01,
+        log_format="json",
+        database=DatabaseConfig(url="postgresql://db/orders"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ORDERS_PORT", "x"),
+        ("ORDERS_PORT", "-1"),
+        ("ORDERS_PORT", "65536"),
+        ("ORDERS_PORT", "80.0"),
+        ("ORDERS_PORT", "9" * 5000),
+        ("ORDERS_SIMULATED_SECONDS", "two"),
+        ("ORDERS_SIMULATED_SECONDS", "nan"),
+        ("ORDERS_SIMULATED_SECONDS", "inf"),
+        ("ORDERS_SIMULATED_SECONDS", "-1"),
+        ("ORDERS_LOG_FORMAT", "xml"),
+    ],
+)
+def test_bad_setting_is_named_with_its_value(name: str, value: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        ApiConfig.from_environment({name: value})
+
+    assert str(caught.value).startswith(f"{name} is {value!r}: expected ")
+
+
+def test_bad_database_url_is_named_without_its_value() -> None:
+    with pytest.raises(SettingError, match="DATABASE_URL") as caught:
+        ApiConfig.from_environment({"DATABASE_URL": "postgresql://ada:s3cret@["})
+
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["no such host", "host.invalid", "192.0.2.1", "." * 70, "a" * 300, "::g"])
+def test_address_that_can_not_be_listened_on_names_the_host(host: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        bind(host, 0)
+
+    assert caught.value.name == "ORDERS_HOST"
+    assert repr(host) in str(caught.value)
+
+
+def test_port_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        with pytest.raises(SettingError, match=f"ORDERS_PORT is '{port}'"):
+            bind("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104 - no one is served
+def test_names_and_addresses_are_listened_on(host: str) -> None:
+    with bind(host, 0) as listener:
+        assert listener.getsockname()[1] > 0
