@@ -1,6 +1,7 @@
 """Open connections to PostgreSQL on which no call can hang for ever."""
 
-from typing import Any, Self, TypeVar
+import re
+from typing import Any, Self
 
 import psycopg
 from psycopg import conninfo
@@ -9,8 +10,6 @@ from schema.errors import DatabaseUnavailableError, SettingError
 
 CONNECT_SECONDS = 3
 REPLY_SECONDS = 10.0
-
-_Reply = TypeVar("_Reply")
 
 _KEEPALIVE: dict[str, Any] = {
     "connect_timeout": CONNECT_SECONDS,
@@ -98,19 +97,26 @@ def _is_direct(connection: psycopg.Connection[Any]) -> bool:
 def checked_url(name: str, value: str) -> str:
     """Return `value` in libpq's form if it is a connection string, else raise a `SettingError`.
 
-    SQLAlchemy's `postgresql+psycopg://` is accepted too. The error never repeats the value, which
-    may hold a password.
+    SQLAlchemy's `postgresql+psycopg://` is accepted too. The error shows no password.
     """
     url = value.replace("postgresql+psycopg://", "postgresql://", 1)
     try:
-        if not conninfo.conninfo_to_dict(url):
-            raise SettingError(name, "(hidden)", _URL_EXPECTED)
+        given = conninfo.conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        raise SettingError(name, "(hidden)", _URL_EXPECTED) from None
+        given = {}
+    ports = str(given.get("port", "5432")).split(",")
+    if not given or not all(port.isdecimal() and 0 < int(port) < 65_536 for port in ports):
+        raise SettingError(name, _masked(value), _URL_EXPECTED)
     return url
 
 
 _URL_EXPECTED = "expected a URL such as postgresql://user:password@host:5432/orders"
+
+
+def _masked(value: str) -> str:
+    """Hide what stands where a password may stand, also in a string that is no URL."""
+    hidden = re.sub(r"(//[^:@/]*:).*@", r"\1***@", value)
+    return re.sub(r"(password\s*=\s*)('[^']*'|[^\s&]*)", r"\1***", hidden, flags=re.IGNORECASE)
 
 
 def _without(url: str, *, defaults: dict[str, Any]) -> dict[str, Any]:
