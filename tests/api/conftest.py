@@ -186,6 +186,7 @@ class Relay:
         self._port = 0
         self._listener: socket.socket | None = None
         self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()
         self.muted = False
         self.back()
 
@@ -209,17 +210,18 @@ class Relay:
     def away(self) -> None:
         """Refuse new connections, and end those that there are."""
         if self._listener is not None:
+            listener, self._listener = self._listener, None
             with suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
-            self._listener = None
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
         self.cut()
 
     def cut(self) -> None:
         """End the connections that there are, and take new ones."""
-        for each in self._sockets:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            for each in self._sockets:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self.away()
@@ -232,7 +234,11 @@ class Relay:
                 client, _ = listener.accept()
                 server = socket.socket(socket.AF_UNIX if isinstance(self._target, str) else socket.AF_INET)
                 server.connect(self._target)
-                self._sockets += [client, server]
+                with self._lock:
+                    self._sockets += [client, server]
+                    if self._listener is not listener:
+                        # Accepted just before the server went away.
+                        client.shutdown(socket.SHUT_RDWR)
                 threading.Thread(target=self._pump, args=(client, server), daemon=True).start()
                 threading.Thread(
                     target=self._pump, args=(server, client), kwargs={"reply": True}, daemon=True

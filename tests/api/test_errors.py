@@ -72,31 +72,27 @@ def test_wrong_method_is_a_405_problem_that_names_the_right_ones(
     ],
 )
 def test_wrong_content_type_is_a_415_problem_that_names_the_right_one(
-    client: TestClient, stored: Callable[[], int], content_type: str | None
+    offline: TestClient, content_type: str | None
 ) -> None:
     headers = {} if content_type is None else {"Content-Type": content_type}
 
-    answer = client.simulate_post("/orders", body=GOOD, headers=headers)
+    answer = offline.simulate_post("/orders", body=GOOD, headers=headers)
 
     assert_problem(answer, 415)
     assert "Expected Content-Type: application/json" in answer.json["detail"]
-    assert stored() == 0
 
 
-@pytest.mark.parametrize(
-    "content_type",
-    [
+def test_json_in_utf_8_is_accepted_however_it_is_spelled(client: TestClient) -> None:
+    for content_type in (
         "application/json",
         "Application/JSON",
         "application/json;charset=utf-8",
         "application/json; charset=UTF-8",
         'application/json ; charset="utf-8"',
-    ],
-)
-def test_json_in_utf_8_is_accepted_however_it_is_spelled(client: TestClient, content_type: str) -> None:
-    answer = client.simulate_post("/orders", body=GOOD, headers={"Content-Type": content_type})
+    ):
+        answer = client.simulate_post("/orders", body=GOOD, headers={"Content-Type": content_type})
 
-    assert answer.status_code == 201
+        assert answer.status_code == 201
 
 
 def test_encoded_body_is_a_415_problem(client: TestClient, stored: Callable[[], int]) -> None:
