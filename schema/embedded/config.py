@@ -8,7 +8,7 @@ SERVER_ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/local/bin:/usr/bin:/bin",
 
 # The same for libpq inside this process, where the environment can't be replaced.
 NEUTRAL_PARAMETERS: Mapping[str, str] = {
-    "connect_timeout": "5",
+    "connect_timeout": "3",
     "gssencmode": "disable",
     "hostaddr": "",
     "options": "",

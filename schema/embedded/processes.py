@@ -45,13 +45,12 @@ def postmaster(data: Path) -> int | None:
 
 
 def end(data: Path, sent: signal.Signals, *, patience: Patience, main_only: bool = False) -> None:
-    """Signal the processes of this data folder, or only the main one, and wait until none is left."""
+    """Signal the processes of this data folder, or only the main one, and wait until they are gone."""
     signalled: set[int] = set()
-    while processes := of(data):
-        for process in processes:
-            if process.pid not in signalled and (process.postmaster or not main_only):
-                _signal(process.pid, sent, data=data)
-                signalled.add(process.pid)
+    while pids := {process.pid for process in of(data) if process.postmaster or not main_only}:
+        for pid in pids - signalled:
+            _signal(pid, sent, data=data)
+        signalled |= pids
         patience.wait()
 
 

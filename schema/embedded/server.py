@@ -179,9 +179,10 @@ class Server:
             raise StartError(f"PostgreSQL runs, but can't be used: {str(error).splitlines()[0]}") from error
 
     def _end(self, sent: signal.Signals) -> None:
-        """Signal the main process, which ends the rest; then whatever it left."""
+        """Signal the main process, which ends its children; end those that a killed one left."""
         patience = self._shutdown_patience()
         processes.end(self.place.data, sent, patience=patience, main_only=True)
+        processes.end(self.place.data, signal.SIGKILL, patience=patience)
 
     def _shutdown_patience(self) -> Patience:
         return Patience(SHUTDOWN_SECONDS, f"PostgreSQL in {self.place.folder} to stop")

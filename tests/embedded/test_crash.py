@@ -58,6 +58,17 @@ def test_children_that_a_killed_server_left_are_ended_before_the_restart(server:
         assert not alive(orphan)
 
 
+def test_stop_ends_the_children_that_a_killed_server_left(server: Server) -> None:
+    with psycopg.connect(server.ensure_running()) as connection:
+        orphan = connection.info.backend_pid
+        os.kill(orphan, signal.SIGSTOP)
+        kill(postmaster(server.url))
+
+        assert server.stop()
+
+        assert not alive(orphan)
+
+
 def test_processes_of_another_data_folder_are_left_alone(make_server: MakeServer, folder: Path) -> None:
     ours, other = make_server(), make_server(folder / "other")
     ours.ensure_running()
