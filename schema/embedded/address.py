@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -70,6 +71,11 @@ def options(place: Place) -> list[str]:
         "hba_file": os.fspath(place.folder / "pg_hba.conf"),
         "ident_file": os.fspath(place.folder / "pg_ident.conf"),
     }
+    return switches(settings)
+
+
+def switches(settings: Mapping[str, str]) -> list[str]:
+    """Return the settings as `postgres` takes them; of two with one name the last wins."""
     return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
 
 

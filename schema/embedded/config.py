@@ -8,6 +8,8 @@ SERVER_ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/local/bin:/usr/bin:/bin",
 
 # The same for libpq inside this process, where the environment can't be replaced.
 NEUTRAL_PARAMETERS: Mapping[str, str] = {
+    "channel_binding": "disable",
+    "client_encoding": "UTF8",
     "connect_timeout": "3",
     "gssencmode": "disable",
     "hostaddr": "",
@@ -15,6 +17,7 @@ NEUTRAL_PARAMETERS: Mapping[str, str] = {
     "require_auth": "",
     "requirepeer": "",
     "sslmode": "disable",
+    "sslnegotiation": "postgres",
     "target_session_attrs": "any",
 }
 

@@ -1,6 +1,5 @@
 """Start and stop the PostgreSQL of one folder, whoever asks, in any order, many at once."""
 
-import os
 import signal
 from collections.abc import Mapping
 from functools import cached_property
@@ -9,8 +8,9 @@ from pathlib import Path
 import psycopg
 from psycopg import conninfo, pq
 
-from schema.embedded import address, binaries, cluster, places, processes
+from schema.embedded import address, binaries, places, processes
 from schema.embedded.config import NEUTRAL_PARAMETERS
+from schema.embedded.launch import SHUTDOWN_SECONDS, launch
 from schema.embedded.lock import locked
 from schema.embedded.patience import Patience
 from schema.embedded.places import Place
@@ -18,7 +18,12 @@ from schema.errors import StartError
 
 # Recovery after a crash replays what was written since the last checkpoint: minutes on a slow disk.
 RECOVERY_SECONDS = 300
-SHUTDOWN_SECONDS = 300
+
+_FIND_DATABASE = """
+SELECT
+FROM pg_database
+WHERE datname = %s
+"""
 
 _MODES = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
@@ -95,11 +100,15 @@ class Server:
         patience = Patience(RECOVERY_SECONDS, f"PostgreSQL in {self.place.folder} to start")
         launched = False
         while (answer := self._ping()) != pq.Ping.OK:
+            if answer == pq.Ping.NO_ATTEMPT:
+                raise StartError(
+                    "libpq refuses a PG… variable of the environment, such as PGSERVICE: unset it"
+                )
             # A server that answers but doesn't serve yet is recovering, or is on its way down.
             if answer != pq.Ping.REJECT and not self._is_alive():
                 if launched:
                     raise StartError(f"PostgreSQL didn't start: {self.place.last_words()}")
-                self._launch()
+                launch(self.place, self.programs, settings=self._settings)
                 launched = True
             patience.wait()
 
@@ -123,69 +132,22 @@ class Server:
         except (OSError, ValueError, IndexError):
             return False
 
-    def _launch(self) -> None:
-        """Start the server in a session of its own, with nothing of ours open."""
-        place = self.place
-        programs = binaries.reachable(self.programs, place.account)
-        place.account.run(["mkdir", "-p", "-m", "0700", place.log])
-        cluster.make(place, programs)
-        address.make(place)
-        address.allow(place)
-        cluster.check(place)
-        self._clear_away()
-        # A shell in between, so that the server is nobody's child: init takes it over and reaps it.
-        script = 'log=$1; shift; "$@" </dev/null >"$log" 2>&1 &'
-        server: list[str | Path] = [programs / "postgres", "-D", place.data, *self._options()]
-        shell: list[str | Path] = ["/bin/sh", "-c", script, "sh", place.start_log]
-        place.account.run([*shell, *server], what="PostgreSQL", new_session=True)
-
-    def _options(self) -> list[str]:
-        settings = {
-            "cluster_name": processes.cluster_name(self.place.data),
-            "logging_collector": "on",
-            "log_directory": os.fspath(self.place.log),
-            # One file for each day of the week, begun anew a week later: the logs stay small.
-            "log_filename": "%a.log",
-            "log_truncate_on_rotation": "on",
-            "log_rotation_age": "1d",
-            "log_rotation_size": "0",
-            **self._settings,
-        }
-        given = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        return [*address.options(self.place), *given]
-
-    def _clear_away(self) -> None:
-        """End the children of a server that was killed, and forget its pid, which may be anybody's by now.
-
-        PostgreSQL would believe its lock files if any process had that pid, were it a zombie. Its own
-        guard against two servers on one folder, the shared memory segment, stays.
-        """
-        processes.end(self.place.data, signal.SIGKILL, patience=self._shutdown_patience())
-        socket = address.folder(self.place) / address.SOCKET
-        stale: list[str | Path] = [self.place.data / "postmaster.pid", socket, f"{socket}.lock"]
-        self.place.account.run(["rm", "-f", *stale])
-
     def _create_database(self) -> None:
         """Create the database if the folder is new or somebody has dropped it."""
         try:
-            with psycopg.connect(
-                _neutral(address.url(self.place, database="postgres")), autocommit=True
-            ) as admin:
-                if not admin.execute(
-                    "SELECT FROM pg_database WHERE datname = %s", [address.DATABASE]
-                ).rowcount:
+            url = _neutral(address.url(self.place, database="postgres"))
+            with psycopg.connect(url, autocommit=True) as admin:
+                found = admin.execute(_FIND_DATABASE, [address.DATABASE])
+                if found.rowcount == 0:
                     admin.execute(f"CREATE DATABASE {address.DATABASE}")
         except psycopg.OperationalError as error:
             raise StartError(f"PostgreSQL runs, but can't be used: {str(error).splitlines()[0]}") from error
 
     def _end(self, sent: signal.Signals) -> None:
         """Signal the main process, which ends its children; end those that a killed one left."""
-        patience = self._shutdown_patience()
+        patience = Patience(SHUTDOWN_SECONDS, f"PostgreSQL in {self.place.folder} to stop")
         processes.end(self.place.data, sent, patience=patience, main_only=True)
         processes.end(self.place.data, signal.SIGKILL, patience=patience)
-
-    def _shutdown_patience(self) -> Patience:
-        return Patience(SHUTDOWN_SECONDS, f"PostgreSQL in {self.place.folder} to stop")
 
 
 def _neutral(url: str) -> str:

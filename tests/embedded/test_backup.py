@@ -109,6 +109,7 @@ def test_a_backup_does_not_go_where_something_is(kept: Server, folder: Path) -> 
     assert kept.stop()
 
 
+@pytest.mark.slow
 def test_a_restored_server_has_the_rows_of_the_backup_and_the_old_data_stays_aside(
     server: Server, taken: Path
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_restored_server_has_the_rows_of_the_backup_and_the_old_data_stays_asi
     assert query(server.ensure_running(), "SELECT answer FROM kept") == 7
 
 
+@pytest.mark.slow
 def test_a_backup_is_restored_where_nothing_was(make_server: MakeServer, taken: Path, folder: Path) -> None:
     fresh = make_server(folder / "fresh", seeded=False)
 

@@ -85,6 +85,7 @@ def test_psql_of_the_wheel_serves_where_the_machine_has_none(commands: Commands)
     assert (done.returncode, done.stdout) == (0, "1\n")
 
 
+@pytest.mark.slow
 def test_a_backup_names_its_folder_and_the_command_that_restores_it(commands: Commands) -> None:
     taken = commands("backup")
     assert (taken.returncode, taken.stderr) == (0, "")

@@ -3,7 +3,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -20,6 +23,15 @@ def insert_until_cut_off(url: str, acknowledged: list[int], *, first: int) -> No
                 acknowledged.append(number)
     except psycopg.OperationalError:
         return
+
+
+@contextmanager
+def running(command: list[str], **options: Any) -> Iterator["subprocess.Popen[bytes]"]:
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_nothing_acknowledged_is_missing_after_the_server_was_killed_under_load(server: Server) -> None:
@@ -86,11 +98,10 @@ def test_a_program_that_only_looks_like_a_server_is_left_alone(server: Server) -
     server.ensure_running()
     name = processes.cluster_name(server.place.data)
     sleep = [sys.executable, "-c", "import time; time.sleep(600)", "postgres", f"cluster_name={name}"]
-    with subprocess.Popen(sleep, cwd=server.place.data) as reader:
+    with running(sleep, cwd=server.place.data) as reader:
         server.stop()
 
         assert reader.poll() is None
-        reader.kill()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +110,7 @@ def test_a_program_that_only_looks_like_a_server_is_left_alone(server: Server) -
 def test_a_pid_file_is_not_believed(server: Server, content: str) -> None:
     account, data = server.place.account, server.place.data
     # Of the server's own user, so that PostgreSQL would take it for another server.
-    with subprocess.Popen(["sleep", "600"], **account.options()) as stranger:
+    with running(["sleep", "600"], **account.options()) as stranger:
         path = data / "postmaster.pid"
         path.write_text(content.format(pid=stranger.pid, data=data))
         os.chown(path, account.uid, account.gid)
@@ -108,7 +119,6 @@ def test_a_pid_file_is_not_believed(server: Server, content: str) -> None:
         assert query(server.ensure_running(), "SELECT 1") == 1
 
         assert stranger.poll() is None
-        stranger.kill()
 
 
 def test_a_killed_starter_leaves_a_server_that_the_next_one_finds(server: Server) -> None:

@@ -83,6 +83,7 @@ def test_in_a_folder_that_is_roots_the_server_has_one_of_its_own(
     assert Server(folder).stop()
 
 
+@pytest.mark.slow
 @as_root
 def test_data_in_var_lib_stays_in_use_when_the_checkout_becomes_reachable(
     make_server: MakeServer, folder: Path

@@ -33,7 +33,9 @@ HOSTILE = {
     "PGREQUIREAUTH": "scram-sha-256",
     "PGREQUIREPEER": "nobody",
     "PGTARGETSESSIONATTRS": "standby",
-    "PGCLIENTENCODING": "LATIN1",
+    "PGCHANNELBINDING": "require",
+    "PGCLIENTENCODING": "garbage",
+    "PGSSLNEGOTIATION": "direct",
     "LC_ALL": "xx_XX.garbage",
     "LANG": "xx_XX.garbage",
     "TZ": "Nowhere/Nothing",
@@ -130,6 +132,13 @@ def test_neither_the_callers_environment_nor_its_umask_matters(make_server: Make
     assert query(server.url, "SHOW TimeZone") == "UTC"
     modes = {path.stat().st_mode & 0o077 for path in server.home.rglob("*") if not path.is_socket()}
     assert modes == {0}
+
+
+def test_an_environment_that_libpq_refuses_is_an_error_at_once(server: Server) -> None:
+    caller = call(starting(server.home), env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PGSERVICE": "none"})
+    _, error = caller.communicate()
+
+    assert "StartError: libpq refuses a PG… variable" in error
 
 
 def test_the_server_outlives_its_starter_and_holds_nothing_of_it(server: Server) -> None:
