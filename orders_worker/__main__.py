@@ -1,13 +1,18 @@
 """The console script `orders-worker`."""
 
+import os
 import sys
+import threading
 
 from orders_worker import worker
 from orders_worker.config import WorkerConfig
 from orders_worker.handler import load
+from orders_worker.signals import StopSignals
 from orders_worker.simulated import Simulated
 from schema import logs, revision, startup
-from schema.stopping import StopSignals
+
+EXIT_SECONDS = 3.0
+"""How long the process waits for threads of the handlers' own once it is done."""
 
 
 def main() -> int:
@@ -16,7 +21,16 @@ def main() -> int:
     0 after a stop, 1 without a usable database, 2 for a bad setting, 3 when its handlers hang, 4 when
     claims had to be left to the rescue.
     """
-    return startup.exit_status(_main)
+    status = startup.exit_status(_main)
+    _leave_within(EXIT_SECONDS, status)
+    return status
+
+
+def _leave_within(seconds: float, status: int) -> None:
+    """End the process even if threads that a handler started never end."""
+    timer = threading.Timer(seconds, os._exit, [status])
+    timer.daemon = True
+    timer.start()
 
 
 def _main() -> int:

@@ -9,7 +9,7 @@ from orders_worker.backoff import backoff
 from orders_worker.commit import Committed, commit
 from orders_worker.context import Context
 from orders_worker.handler import Cancelled, Handler, Reject
-from orders_worker.transaction import HandlerConnections, TransactionError
+from orders_worker.transaction import HandlerConnections, Loan, TransactionError
 from schema import logs
 from schema.connection import Connection
 from schema.exchange import Claim
@@ -55,33 +55,38 @@ class Attempt:
         self._work = work
         limit = work.timeout_seconds
         self.deadline = None if limit is None else time.monotonic() + limit
-        self.context = Context(claim, deadline=self.deadline, lend=work.connections.lend)
+        self._loan = Loan(work.connections)
+        self.context = Context(claim, deadline=self.deadline, loan=self._loan)
         self._lock = threading.Lock()
         self._over = False
-        self.abandoned = False
+        self._abandoned = False
         self.replaced = False
 
     def run(self) -> Result | None:
         """Call the handler and return what came of it, or None if it was given up meanwhile."""
-        result = self._result()
+        result = None if self._abandoned else self._result()
         with self._lock:
             self._over = True
-            return None if self.abandoned else result
+            return None if self._abandoned else result
 
-    def abandon(self, *, replaced: bool = False) -> bool:
+    def abandon(self) -> bool:
         """Give the attempt up: ignore its result and cut off its transaction.
 
-        `replaced` says that another thread takes the slot. False, nothing done, if it is over already.
+        False, nothing done, if it is over or was given up already.
         """
         with self._lock:
-            if self._over or self.abandoned:
+            if self._over or self._abandoned:
                 return False
-            self.abandoned = True
-            self.replaced = replaced
+            self._abandoned = True
         self.context.request_cancel()
-        if (connection := self.context.connection) is not None:
-            connection.sever()
+        self._loan.cut_off()
         return True
+
+    def replace(self) -> bool:
+        """Have its thread end with it, because another one takes the slot; False if it is over."""
+        with self._lock:
+            self.replaced = not self._over
+            return self.replaced
 
     def ending(self, outcome: Outcome, error: str | None = None) -> Ending:
         """Return how this attempt ends if it ends so; a retry's backoff grows with the attempts spent."""
@@ -100,22 +105,20 @@ class Attempt:
         except BaseException as error:  # noqa: BLE001 - also a SystemExit is only this attempt's failure
             return self.ending(Outcome.RAISED, error_text(error))
         finally:
-            if (connection := self.context.connection) is not None:
-                self._work.connections.take_back(connection)
+            self._loan.give_back()
 
     def _complete(self) -> Result:
-        connection = self.context.connection
+        connection = self._loan.open
         if connection is None:
             return Completed()
         if not connection.intact():
             raise TransactionError("the transaction was aborted or ended before the handler returned")
-        connection.lent = False
         outcome = commit(
             connection,
             self.worker_id,
             fence=self.claim.fence,
             probe=self._work.probe,
-            wanted=lambda: not self.abandoned,
+            wanted=lambda: not self._abandoned,
         )
         if outcome is Committed.NO:
             raise TransactionError("the connection was lost before the commit")
@@ -126,7 +129,10 @@ class Attempt:
 
 def error_text(error: BaseException, *, named: bool = True) -> str:
     """Return an error as the database can keep it: with its class if `named`, no NUL, 2,000 characters."""
-    message = str(error)
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - the handler's own classes may do anything
+        message = ""
     words = f"{type(error).__name__}: {message}" if named and message else message or type(error).__name__
     storable = words.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
     return storable[:ERROR_LENGTH]

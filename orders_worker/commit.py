@@ -43,7 +43,7 @@ def commit(
             return Committed.LOST
         time.sleep(PAUSE_SECONDS)
     try:
-        connection.commit()
+        connection.settle()
     except psycopg.OperationalError:
         if not connection.closed:
             raise

@@ -1,12 +1,11 @@
 """What a handler knows of its attempt, besides the order, and what it may write through."""
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
 
-from orders_worker.transaction import HandlerConnection
+from orders_worker.transaction import Loan
 from schema.exchange import Claim
 
 
@@ -18,15 +17,12 @@ class Context:
     to services outside, so that they do a thing once.
     """
 
-    def __init__(
-        self, claim: Claim, *, deadline: float | None, lend: Callable[[], HandlerConnection]
-    ) -> None:
+    def __init__(self, claim: Claim, *, deadline: float | None, loan: Loan) -> None:
         self.attempt = claim.attempt
         self.deadline = deadline
         self.idempotency_key = str(claim.order_id)
-        self._lend = lend
+        self._loan = loan
         self._cancel_requested = threading.Event()
-        self.connection: HandlerConnection | None = None
 
     @property
     def cancel_requested(self) -> bool:
@@ -42,8 +38,7 @@ class Context:
 
         Opened on first use, the same one ever after; it works as `with context.transaction() as
         connection:` too. Commit and rollback on it raise. It has the server's attention: after 0.8 leases
-        without a statement the server ends it and the attempt fails, so open it late.
+        without a statement the server ends it and the attempt fails, so open it late. Keep nothing of it
+        beyond the handler's return: the next order's handler gets the same connection.
         """
-        if self.connection is None:
-            self.connection = self._lend()
-        return self.connection
+        return self._loan.connection()

@@ -8,14 +8,15 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from queue import Empty, SimpleQueue
+from queue import Empty
 
 import psycopg
 
 from orders_worker.attempt import Attempt, Completed, Result, Work
 from orders_worker.floor import Floor
 from orders_worker.hand import Hand
-from orders_worker.slots import Slots
+from orders_worker.link import Link
+from orders_worker.slots import Mailbox, Slots
 from orders_worker.stop import Stop
 from schema import exchange, logs, unfinished, workers
 from schema.connection import REPLY_SECONDS, Connection
@@ -25,13 +26,8 @@ from schema.states import Outcome
 from schema.unfinished import Ending
 from schema.workers import Registration
 
-RECONNECT_SECONDS = 0.1
-RECONNECT_CEILING_SECONDS = 2.0
 IDLE_SECONDS = 60.0
 """How long it may wait for its mailbox when there is nothing to poll for."""
-
-Mailbox = SimpleQueue[tuple[Attempt, Result | None] | None]
-"""Where `(attempt, what came of it)` arrives from a slot, and None to have the dispatcher look around."""
 
 _log = logs.Log(__name__)
 
@@ -51,7 +47,7 @@ class Dispatcher:
         slots: Slots,
         work: Work,
         stop: Stop,
-        connect: Callable[[], Connection],
+        link: Link,
         register: Callable[[Connection], Registration],
         poll_seconds: float,
     ) -> None:
@@ -60,21 +56,18 @@ class Dispatcher:
         self._slots = slots
         self._work = work
         self._stop = stop
-        self._connect = connect
+        self._link = link
         self._register = register
         self._poll_seconds = poll_seconds
         self._floor = Floor()
-        self._connection: Connection | None = None
-        self._running: dict[Fence, Attempt] = {}
         self._completed: set[Fence] = set()
         self._endings: dict[Fence, Ending] = {}
         self._fresh = False
         self._hungry = True
-        self._dead = False
+        self._dead_id = ""
         self._poll_at = 0.0
-        self._retry_at = 0.0
-        self._failures = 0
         self._stray_looks: list[float] = []
+        self.exhausted = False
 
     def run(self) -> None:
         """Work until told to stop and nothing is in hand, or the time to wait for it is over."""
@@ -88,43 +81,38 @@ class Dispatcher:
 
     def declare_dead(self, worker_id: str) -> None:
         """Take the word of another thread that the database has declared `worker_id` dead."""
-        self._dead = self._dead or worker_id == self._hand.worker_id
+        self._dead_id = worker_id
         self._mailbox.put(None)
 
     def leave(self) -> None:
         """Sign off in the database, if it is there; what is still in hand is rescued by others."""
         try:
-            workers.leave(self._connected(), self._hand.worker_id)
+            workers.leave(self._link.connection(), self._hand.worker_id)
         except (psycopg.Error, DatabaseUnavailableError) as error:
             _log.warning("left_without_a_word", error=error)
-        if self._connection is not None:
-            self._connection.close()
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether as many attempts are abandoned, their threads still running, as there are slots."""
-        return self._slots.abandoned >= self._slots.count
-
-    @property
-    def abandoned(self) -> int:
-        """How many attempts were given up whose threads still run."""
-        return self._slots.abandoned
+        self._link.close()
 
     def _finished(self) -> bool:
-        if self.exhausted:
+        """Tell whether to leave; begin the end when as many attempts hang, given up, as there are slots."""
+        if self._slots.abandoned >= self._slots.count and not self.exhausted:
+            self.exhausted = True
+            _log.error("handlers_hang", abandoned=self._slots.abandoned)
             self._stop.begin()
         return self._stop.over() or (self._stop.requested and not self._hand)
 
     # What to do next, and when.
 
     def _free(self) -> int:
-        return 0 if self._stop.requested else max(self._slots.free, 0)
+        return 0 if self._stop.requested else self._slots.free
+
+    def _is_dead(self) -> bool:
+        return self._dead_id == self._hand.worker_id
 
     def _is_due(self) -> bool:
         now = time.monotonic()
-        if now < self._retry_at:
+        if now < self._link.retry_at:
             return False
-        if self._dead or self._fresh or (self._hungry and self._free() > 0):
+        if self._is_dead() or self._fresh or (self._hungry and self._free() > 0):
             return True
         return self._polls() and now >= self._poll_at
 
@@ -132,17 +120,17 @@ class Dispatcher:
         return self._free() > 0 or bool(self._completed or self._endings)
 
     def _pause(self) -> float:
-        """Return how long to wait for the mailbox: not at all when another turn is due."""
-        if self._is_due():
+        """Return how long to wait for the mailbox: not at all when another turn or the end is due."""
+        if self._is_due() or self._finished():
             return 0.0
         moments = [time.monotonic() + IDLE_SECONDS]
-        if self._failures:
-            moments.append(self._retry_at)
+        if self._link.broken:
+            moments.append(self._link.retry_at)
         elif self._polls():
             moments.append(self._poll_at)
         if (stop_at := self._stop.next_at()) is not None:
             moments.append(stop_at)
-        if (overdue_at := next((a.deadline for a in self._running.values()), None)) is not None:
+        if (overdue_at := self._slots.overdue_at) is not None:
             moments.append(overdue_at)
         return max(min(moments) - time.monotonic(), 0.001)
 
@@ -163,8 +151,6 @@ class Dispatcher:
         attempt, result = letter
         fence = attempt.claim.fence
         self._slots.returned(attempt)
-        if self._running.get(fence) is attempt:
-            del self._running[fence]
         if result is None or attempt.worker_id != self._hand.worker_id:
             return
         if isinstance(result, Completed):
@@ -177,23 +163,18 @@ class Dispatcher:
         self._fresh = True
 
     def _give_up_overdue(self) -> None:
-        now = time.monotonic()
-        for attempt in list(self._running.values()):
-            if attempt.deadline is None or attempt.deadline > now:
-                return
-            if attempt.abandon(replaced=True):
-                self._slots.replace()
+        for attempt in self._slots.overdue():
+            if attempt.abandon():
                 self._end(attempt, Outcome.TIMED_OUT, "the attempt took longer than ORDERS_TIMEOUT_SECONDS")
+            self._slots.replace(attempt)
 
     def _hand_back(self) -> None:
-        for attempt in list(self._running.values()):
+        for attempt in self._slots.running:
             if attempt.abandon():
                 self._end(attempt, Outcome.RELEASED, None)
 
     def _end(self, attempt: Attempt, outcome: Outcome, error: str | None) -> None:
-        fence = attempt.claim.fence
-        del self._running[fence]
-        self._endings[fence] = attempt.ending(outcome, error)
+        self._endings[attempt.claim.fence] = attempt.ending(outcome, error)
         self._fresh = True
 
     # What goes to the database.
@@ -201,8 +182,8 @@ class Dispatcher:
     def _turn(self) -> None:
         """Do one round with the database; on any failure keep everything and try again later."""
         try:
-            connection = self._connected()
-            if self._dead:
+            connection = self._link.connection()
+            if self._is_dead():
                 self._begin_anew(connection)
             if self._stray_looks and time.monotonic() >= self._stray_looks[0]:
                 self._adopt_strays(connection)
@@ -215,35 +196,23 @@ class Dispatcher:
             self._recovered()
         self._poll_at = time.monotonic() + self._poll_seconds * random.uniform(0.8, 1)  # noqa: S311 - jitter
 
-    def _connected(self) -> Connection:
-        if self._connection is None:
-            self._connection = self._connect()
-        return self._connection
-
     def _lose_connection(self, error: Exception) -> None:
-        if not self._failures:
+        if not self._link.broken:
             _log.warning("database_lost", error=error, held=len(self._hand))
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        pause = min(RECONNECT_SECONDS * 2.0**self._failures, RECONNECT_CEILING_SECONDS)
-        self._retry_at = time.monotonic() + pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
-        self._failures = min(self._failures + 1, 10)
+        self._link.lose()
         # The lost answer may have brought claims: look when the database is back, and once more when the
         # statement can't commit any later.
         self._stray_looks = [0.0, time.monotonic() + 2 * REPLY_SECONDS]
 
     def _recovered(self) -> None:
-        if self._failures:
+        if self._link.broken:
             _log.info("database_back", held=len(self._hand))
-        self._failures = 0
+        self._link.recover()
 
     def _begin_anew(self, connection: Connection) -> None:
         """Go on under a new id: the old one was declared dead, so all that it held is somebody else's."""
         old = self._hand.worker_id
         dropped = self._hand.renew(self._register(connection))
-        self._dead = False
-        self._running.clear()
         self._completed.clear()
         self._endings.clear()
         for attempt in dropped:
@@ -277,7 +246,8 @@ class Dispatcher:
         self._hand.drop(fence for fence in finished if fence not in exchanged.busy)
         self._fresh = False
         self._hungry = len(exchanged.claimed) == free > 0
-        self._dead = not exchanged.alive
+        if not exchanged.alive:
+            self._dead_id = self._hand.worker_id
         tickets = [claim.seq for claim in exchanged.claimed if claim.attempt == 1]
         self._floor.learn(tickets, filled=len(exchanged.claimed) == free)
         # While strays may turn up, `since` stays at the last exchange before them.
@@ -297,7 +267,6 @@ class Dispatcher:
         attempts = [Attempt(claim, worker_id=self._hand.worker_id, work=self._work) for claim in claims]
         self._hand.take(attempts, at=at)
         for attempt in attempts:
-            self._running[attempt.claim.fence] = attempt
             self._slots.start(attempt)
 
     def _report(self, exchanged: Exchanged, *, written: int) -> None:

@@ -1,6 +1,7 @@
 """The one thing a user replaces: what is done with an order."""
 
 import importlib
+import inspect
 import sys
 from pathlib import Path
 from typing import Protocol
@@ -49,4 +50,6 @@ def load(name: str) -> Handler:
         ) from error
     if not callable(handler):
         raise SettingError("ORDERS_HANDLER", name, "expected something callable")
+    if inspect.iscoroutinefunction(handler) or inspect.isgeneratorfunction(handler):
+        raise SettingError("ORDERS_HANDLER", name, "expected a plain function: calling this one runs nothing")
     return handler

@@ -46,10 +46,6 @@ class Heartbeat:
         """Begin to beat."""
         self._thread.start()
 
-    def hurry(self) -> None:
-        """Beat now: the worker has a new id."""
-        self._bell.ring()
-
     def stop(self) -> None:
         """End the thread and its session."""
         self._stopped = True
@@ -60,8 +56,8 @@ class Heartbeat:
         well = True
         while not self._stopped:
             try:
-                self._beat()
-                pause = self._interval if self._session_held else min(self._interval, RETRY_SECONDS)
+                settled = self._beat() and self._session_held
+                pause = self._interval if settled else min(self._interval, RETRY_SECONDS)
                 well = _note(well, now=True)
             except (psycopg.Error, DatabaseUnavailableError) as error:
                 well = _note(well, now=False, error=error)
@@ -70,7 +66,8 @@ class Heartbeat:
             self._bell.wait(pause, connection=self._connection)
         self._disconnect()
 
-    def _beat(self) -> None:
+    def _beat(self) -> bool:
+        """Renew the lease; return whether the worker counts as alive. If not, it has a new id soon."""
         held = self._hand.held()
         connection = self._session(held.worker_id)
         beat = workers.beat(
@@ -80,6 +77,7 @@ class Heartbeat:
             self._on_death(held.worker_id)
         elif beat.cancel_requested:
             self._hand.request_cancel(beat.cancel_requested)
+        return beat.alive
 
     def _session(self, worker_id: str) -> Connection:
         """Return a connection that holds the session lock of `worker_id`, if it can hold one."""

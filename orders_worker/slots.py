@@ -1,22 +1,27 @@
 """The threads that run handlers, one order each at a time."""
 
 import threading
+import time
+from itertools import takewhile
 from queue import SimpleQueue
 
 from orders_worker.attempt import Attempt, Result
+
+Mailbox = SimpleQueue[tuple[Attempt, Result | None] | None]
+"""Where `(attempt, what came of it)` arrives from a slot, and None to have the dispatcher look around."""
 
 
 class Slots:
     """As many threads as orders are worked on at once.
 
-    What an attempt came to is put into `mailbox` as `(attempt, result)`. The counts are the dispatcher's:
-    call every method from its thread.
+    All attempts have the same time limit. Call every method from the dispatcher's thread.
     """
 
-    def __init__(self, count: int, *, mailbox: "SimpleQueue[tuple[Attempt, Result | None] | None]") -> None:
+    def __init__(self, count: int, *, mailbox: Mailbox) -> None:
         self.count = count
         self.abandoned = 0
-        self._running = 0
+        # In the order of their starts, so that the first is the first to be overdue.
+        self._running: dict[Attempt, None] = {}
         self._mailbox = mailbox
         self._work: SimpleQueue[Attempt | None] = SimpleQueue()
         for _ in range(count):
@@ -25,11 +30,26 @@ class Slots:
     @property
     def free(self) -> int:
         """How many attempts could start now."""
-        return self.count - self._running
+        return max(self.count - len(self._running), 0)
+
+    @property
+    def running(self) -> list[Attempt]:
+        """The attempts in slots, longest running first."""
+        return list(self._running)
+
+    @property
+    def overdue_at(self) -> float | None:
+        """When the first of them is overdue, on the clock of `time.monotonic()`; None for never."""
+        return next((attempt.deadline for attempt in self._running), None)
+
+    def overdue(self) -> list[Attempt]:
+        """Return those whose time is over."""
+        now = time.monotonic()
+        return list(takewhile(lambda a: a.deadline is not None and a.deadline <= now, self._running))
 
     def start(self, attempt: Attempt) -> None:
         """Hand an attempt to a free thread."""
-        self._running += 1
+        self._running[attempt] = None
         self._work.put(attempt)
 
     def returned(self, attempt: Attempt) -> None:
@@ -37,13 +57,14 @@ class Slots:
         if attempt.replaced:
             self.abandoned -= 1
         else:
-            self._running -= 1
+            del self._running[attempt]
 
-    def replace(self) -> None:
-        """Put a fresh thread in the slot of an attempt abandoned as replaced; the old one ends by itself."""
-        self._running -= 1
-        self.abandoned += 1
-        self._add_thread()
+    def replace(self, attempt: Attempt) -> None:
+        """Put a fresh thread in the slot of an attempt, unless it is over; the old one ends with it."""
+        if attempt.replace():
+            del self._running[attempt]
+            self.abandoned += 1
+            self._add_thread()
 
     def stop(self) -> None:
         """End the threads that have nothing to do; the others end with the process."""

@@ -2,10 +2,13 @@
 
 import time
 
-from schema.stopping import StopSignals
+from orders_worker.signals import StopSignals
+from schema import logs
 
 HAND_BACK_SECONDS = 5.0
 """How long handing back may take before the worker leaves it to the rescue."""
+
+_log = logs.Log(__name__)
 
 
 class Stop:
@@ -28,6 +31,7 @@ class Stop:
         """Stop claiming, without a signal."""
         if self._began_at is None:
             self._began_at = time.monotonic()
+            _log.info("worker_stopping")
 
     def hands_back(self) -> bool:
         """Whether what still runs is handed back now: the time is over, or it was asked for twice."""

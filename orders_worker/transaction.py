@@ -6,33 +6,40 @@ vanished worker leaves open, before its lease is over: nothing that it had locke
 
 import os
 import socket
+import threading
 import time
-from typing import Self
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Self
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg.rows import tuple_row
 
-from schema.connection import PooledConnection
+from schema.connection import Connection
+from schema.errors import DatabaseUnavailableError
 
 STATEMENT_SECONDS = 600.0
 """How long one statement of a handler may take when the attempt itself has no limit."""
 
 LEASE_SHARE = 0.8
+LOOK_SECONDS = 0.5
+"""How often a handler that waits for a connection looks whether its attempt was given up."""
 
 
 class TransactionError(Exception):
     """A handler used its transaction in a way that would break the promise that comes with it."""
 
 
-class HandlerConnection(PooledConnection):
+class HandlerConnection(Connection):
     """A connection whose transaction the worker ends, not the handler.
 
-    While `lent`, `commit` and `rollback` raise `TransactionError`; `with connection.transaction():` makes
-    a savepoint as usual, and `with connection:` ends nothing.
+    From `begin` to `end`, `commit`, `rollback` and `close` raise `TransactionError`, after it everything
+    does; `with connection.transaction():` makes a savepoint as usual, and `with connection:` ends nothing.
     """
 
-    lent = False
+    _lent = False
+    _ended = False
 
     def commit(self) -> None:
         """Commit, unless a handler asks for it."""
@@ -49,6 +56,12 @@ class HandlerConnection(PooledConnection):
         self._refuse("close")
         super().close()
 
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Wait for a reply, as every call here does, unless the attempt is over."""
+        if self._ended:
+            raise TransactionError("a handler must not use its transaction when its attempt is over")
+        return super().wait(gen, interval, timeout)
+
     def __enter__(self) -> Self:
         return self
 
@@ -57,15 +70,34 @@ class HandlerConnection(PooledConnection):
 
     def begin(self, *, idle_seconds: float) -> None:
         """Open the transaction, which the server ends after `idle_seconds` without a statement."""
+        self._ended = False
         self.execute(_BEGIN.format(idle=round(idle_seconds * 1000), check=round(idle_seconds * 500)))
-        self.lent = True
+        self._lent = True
 
     def intact(self) -> bool:
         """Tell whether the transaction that `begin` opened is still the open one and has not failed."""
+        # What follows is ours again: a handler may well have asked for rows of another kind.
+        self.row_factory = tuple_row
+        self.cursor_factory = psycopg.Cursor
         if self.info.transaction_status != TransactionStatus.INTRANS:
             return False
         row = self.execute(_MARK).fetchone()
         return row is not None and row[0] == "open"
+
+    def settle(self) -> None:
+        """Commit what the handler wrote, as only the worker may."""
+        super().commit()
+
+    def end(self) -> None:
+        """Roll back what is still open and forget all that the handler set, for the next one to begin."""
+        self._lent = False
+        self.rollback()
+        self.row_factory = tuple_row
+        self.cursor_factory = psycopg.Cursor
+        self.autocommit = True
+        self.execute("DISCARD ALL")
+        self.execute(f"SET statement_timeout = {round(self.reply_seconds * 1000)}")
+        self._ended = True
 
     def sever(self) -> None:
         """Cut the connection off under whoever uses it, from any thread; the server rolls back."""
@@ -77,7 +109,7 @@ class HandlerConnection(PooledConnection):
             pass  # already closed
 
     def _refuse(self, call: str) -> None:
-        if self.lent:
+        if self._lent:
             raise TransactionError(
                 f"a handler must not {call} its transaction: return to have it committed with the order's"
                 " completion, raise to have it rolled back"
@@ -99,49 +131,107 @@ class HandlerConnections:
     """Lends the few connections that handlers write through; opens none before one is asked for."""
 
     def __init__(self, url: str, *, size: int, lease_seconds: float, timeout_seconds: float | None) -> None:
+        self._url = url
         self._idle_seconds = lease_seconds * LEASE_SHARE
         self._wait_seconds = timeout_seconds or STATEMENT_SECONDS
-        self._pool = ConnectionPool(
-            url,
-            connection_class=HandlerConnection,
-            kwargs={"name": "orders-handler", "reply_seconds": self._wait_seconds},
-            min_size=0,
-            max_size=size,
-            num_workers=1,
-            # A connection that can't be opened is forgotten and asked for anew by whoever waits for one.
-            reconnect_timeout=0.5,
-            check=ConnectionPool.check_connection,
-            open=False,
-        )
+        self._places = threading.Semaphore(size)
+        self._idle: deque[HandlerConnection] = deque(maxlen=size)
 
-    def open(self) -> None:
-        """Allow lending."""
-        self._pool.open()
+    def lend(self, *, wanted: Callable[[], bool]) -> HandlerConnection:
+        """Return a connection in a new transaction.
 
-    def close(self) -> None:
-        """Close the connections that are not lent."""
-        self._pool.close(timeout=1)
-
-    def lend(self) -> HandlerConnection:
-        """Return a connection in a new transaction, waiting for one while all are lent."""
-        connection = self._wait_for_one()
-        try:
-            connection.begin(idle_seconds=self._idle_seconds)
-        except BaseException:
-            self._pool.putconn(connection)
-            raise
-        return connection
-
-    def _wait_for_one(self) -> HandlerConnection:
+        Waits while all are lent or the database is away, as long as it is `wanted`.
+        """
         give_up_at = time.monotonic() + self._wait_seconds
-        while True:
-            try:
-                return self._pool.getconn(timeout=1)
-            except PoolTimeout:
-                if time.monotonic() >= give_up_at:
+        while wanted() and time.monotonic() < give_up_at:
+            if self._places.acquire(timeout=LOOK_SECONDS):
+                try:
+                    return self._begun()
+                except DatabaseUnavailableError:
+                    self._places.release()
+                    time.sleep(LOOK_SECONDS)
+                except BaseException:
+                    self._places.release()
                     raise
+        raise TransactionError("no connection for the handler's transaction could be had in time")
 
     def take_back(self, connection: HandlerConnection) -> None:
         """Roll back whatever is still open and keep the connection for the next handler."""
-        connection.lent = False
-        self._pool.putconn(connection)
+        try:
+            connection.end()
+            self._idle.append(connection)
+        except psycopg.Error:
+            connection.close()
+        finally:
+            self._places.release()
+
+    def write_off(self, connection: HandlerConnection) -> None:
+        """Cut off a connection that its handler may go on using for ever; another may be lent for it."""
+        connection.sever()
+        self._places.release()
+
+    def _begun(self) -> HandlerConnection:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                break
+            try:
+                connection.begin(idle_seconds=self._idle_seconds)
+            except psycopg.OperationalError:
+                connection.close()  # it broke while nobody used it
+            else:
+                return connection
+        connection = HandlerConnection.open(
+            self._url, name="orders-handler", reply_seconds=self._wait_seconds
+        )
+        connection.begin(idle_seconds=self._idle_seconds)
+        return connection
+
+
+class Loan:
+    """One attempt's connection: lent on first use, and returned or cut off once, from any thread."""
+
+    def __init__(self, connections: HandlerConnections) -> None:
+        self._connections = connections
+        self._lending = threading.Lock()
+        self._lock = threading.Lock()
+        self._connection: HandlerConnection | None = None
+        self._over = False
+
+    @property
+    def open(self) -> HandlerConnection | None:
+        """The connection, if one was asked for and is not returned."""
+        return self._connection
+
+    def connection(self) -> HandlerConnection:
+        """Return the attempt's connection, waiting for it if it is asked for the first time."""
+        with self._lending:
+            if self._connection is None:
+                self._keep(self._connections.lend(wanted=lambda: not self._over))
+            if (connection := self._connection) is None:
+                raise TransactionError("a handler must not begin a transaction when its attempt is over")
+            return connection
+
+    def give_back(self) -> None:
+        """Return the connection at the attempt's end."""
+        if (connection := self._ended()) is not None:
+            self._connections.take_back(connection)
+
+    def cut_off(self) -> None:
+        """Take the connection away from a handler that is still running; the server rolls back."""
+        if (connection := self._ended()) is not None:
+            self._connections.write_off(connection)
+
+    def _keep(self, connection: HandlerConnection) -> None:
+        with self._lock:
+            if not self._over:
+                self._connection = connection
+                return
+        self._connections.take_back(connection)
+
+    def _ended(self) -> HandlerConnection | None:
+        with self._lock:
+            self._over = True
+            connection, self._connection = self._connection, None
+            return connection

@@ -7,17 +7,18 @@ from queue import SimpleQueue
 
 from orders_worker.attempt import Work
 from orders_worker.config import WorkerConfig
-from orders_worker.dispatcher import Dispatcher, Mailbox
+from orders_worker.dispatcher import Dispatcher
 from orders_worker.hand import Hand
 from orders_worker.handler import Handler
 from orders_worker.heartbeat import Heartbeat
 from orders_worker.housekeeping import Housekeeping
-from orders_worker.slots import Slots
+from orders_worker.link import Link
+from orders_worker.signals import StopSignals
+from orders_worker.slots import Mailbox, Slots
 from orders_worker.stop import Stop
 from orders_worker.transaction import HandlerConnections
 from schema import logs, workers
 from schema.connection import Connection
-from schema.stopping import StopSignals
 from schema.workers import Registration
 
 EXHAUSTED_STATUS = 3
@@ -47,7 +48,7 @@ def run(config: WorkerConfig, *, url: str, handler: Handler, signals: StopSignal
         slots=slots,
         work=work,
         stop=Stop(signals, shutdown_seconds=config.shutdown_seconds),
-        connect=functools.partial(Connection.open, url, name="orders-dispatcher"),
+        link=Link(functools.partial(Connection.open, url, name="orders-dispatcher")),
         register=register,
         poll_seconds=config.poll_seconds,
     )
@@ -68,7 +69,6 @@ def run(config: WorkerConfig, *, url: str, handler: Handler, signals: StopSignal
     housekeeping.stop()
     heartbeat.stop()
     dispatcher.leave()
-    work.connections.close()
     return _status(dispatcher, left_behind=len(hand))
 
 
@@ -79,7 +79,6 @@ def _work(config: WorkerConfig, *, url: str, handler: Handler) -> Work:
         lease_seconds=config.lease_seconds,
         timeout_seconds=config.timeout_seconds,
     )
-    connections.open()
     return Work(
         handler=handler,
         connections=connections,
@@ -92,7 +91,6 @@ def _work(config: WorkerConfig, *, url: str, handler: Handler) -> Work:
 
 def _status(dispatcher: Dispatcher, *, left_behind: int) -> int:
     if dispatcher.exhausted:
-        _log.error("handlers_hang", abandoned=dispatcher.abandoned)
         return EXHAUSTED_STATUS
     if left_behind:
         _log.error("claims_left_to_the_rescue", count=left_behind)

@@ -1,6 +1,8 @@
 """SIGTERM and SIGINT: the wish to stop, and the impatience of asking twice."""
 
 import signal
+import socket
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -36,8 +38,19 @@ class StopSignals:
             signal.signal(number, self.receive)
 
     def call(self, on_signal: Callable[[], None]) -> None:
-        """Call `on_signal` at each signal from now on: between any two instructions of the main thread."""
-        self._on_signal = on_signal
+        """Have a thread of its own call `on_signal` at each signal from now on; once a process.
+
+        Python runs signal handlers in the main thread, between two instructions. A main thread that
+        waits for a lock sleeps on if the kernel gave the signal to another thread, or just before the
+        wait: `on_signal` is to wake it.
+        """
+        self._on_signal = lambda: None
+        inside, outside = socket.socketpair()
+        outside.settimeout(0)
+        signal.set_wakeup_fd(outside.fileno(), warn_on_full_buffer=False)
+        threading.Thread(
+            target=_relay, args=[inside, outside, on_signal], name="orders-signals", daemon=True
+        ).start()
 
     def receive(self, _number: int, _frame: FrameType | None) -> None:
         """Take note of one signal."""
@@ -47,3 +60,8 @@ class StopSignals:
         elif now - self._first_at > _SAME_SECONDS:
             self.impatient = True
         self._on_signal()
+
+
+def _relay(inside: socket.socket, _outside: socket.socket, on_signal: Callable[[], None]) -> None:
+    while inside.recv(64):
+        on_signal()

@@ -1,0 +1,295 @@
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+import pytest
+
+from schema import migrate, orders
+from schema.connection import Connection
+from schema.embedded.server import Server
+from schema.orders import NewOrder, Order
+
+NEW_ORDER = NewOrder("ada", ("tea", "cup"), Decimal("250.75"))
+
+# As a shell does for its background jobs.
+IGNORE_SIGINT = ["/bin/sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
+
+# What the handlers of these tests are made of. They speak to the test through files in their working
+# folder, because that works while the database is away too.
+PRELUDE = """
+import json, os, pathlib, threading, time
+import psycopg
+from orders_worker.handler import Cancelled, Reject
+
+
+def note(order, what="begun", **more):
+    line = {"order_id": str(order.order_id), "attempt": order.attempt, "pid": os.getpid(), "what": what}
+    with open("notes", "ab", buffering=0) as notes:
+        notes.write(json.dumps(line | more).encode() + b"\\n")
+
+
+def wait_for(name):
+    while not pathlib.Path(name).exists():
+        time.sleep(0.005)
+
+
+def noted(order, context):
+    note(order)
+
+
+def gated(order, context):
+    note(order)
+    wait_for("gate")
+    note(order, "ended")
+"""
+
+
+@dataclass
+class Worker:
+    """A real `orders-worker` process."""
+
+    process: "subprocess.Popen[bytes]"
+    log_path: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def send(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 30) -> int:
+        return self.process.wait(seconds)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.send(number)
+        return self.wait()
+
+    def dispose(self) -> None:
+        if self.running:
+            self.send(signal.SIGCONT)
+            self.process.kill()
+        self.wait()
+        print(f"--- orders-worker {self.pid}\n{self.log}")
+
+
+class StartWorker(Protocol):
+    def __call__(
+        self,
+        handler: str = ...,
+        *,
+        url: str = ...,
+        ready: bool = ...,
+        ignore_sigint: bool = ...,
+        **settings: object,
+    ) -> Worker: ...
+
+
+@pytest.fixture
+def start_worker(tmp_path: Path, database_url: str, wait_until: Callable[..., Any]) -> Iterator[StartWorker]:
+    """Start `python -m orders_worker` in tmp_path and, unless `ready` is false, wait until it is all there.
+
+    `handler` is the body of a module whose `handle` (or `noted`, `gated` if it has none) is the handler.
+    """
+    with ExitStack() as stack:
+
+        def start(
+            handler: str = "handle = noted",
+            *,
+            url: str = database_url,
+            ready: bool = True,
+            ignore_sigint: bool = False,
+            **settings: object,
+        ) -> Worker:
+            name = f"handler_{secrets.token_hex(4)}"
+            (tmp_path / f"{name}.py").write_text(f"{PRELUDE}\n{handler}\n")
+            given = {
+                "ORDERS_HANDLER": f"{name}:handle",
+                "ORDERS_LEASE_SECONDS": 2,
+                "ORDERS_POLL_SECONDS": 0.1,
+            }
+            given |= {"ORDERS_BACKOFF_SECONDS": 0, "DATABASE_URL": url, **settings}
+            log_path = tmp_path / f"{name}.log"
+            with log_path.open("wb") as log:
+                process = subprocess.Popen(
+                    [*(IGNORE_SIGINT if ignore_sigint else []), sys.executable, "-m", "orders_worker"],
+                    cwd=tmp_path,
+                    env={**os.environ, **{key: str(value) for key, value in given.items()}},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+            worker = Worker(process, log_path)
+            stack.callback(worker.dispose)
+            if ready:
+                with Connection.open(url, name="test") as connection:
+                    wait_until(lambda: _is_ready(connection, worker))
+            return worker
+
+        yield start
+
+
+def _is_ready(connection: Connection, worker: Worker) -> bool:
+    """Tell whether the worker is registered, its session lock held and its wake-up listening."""
+    assert worker.running, worker.log
+    held = "SELECT FROM workers WHERE pid = %s AND session_key IS NOT NULL"
+    listening = """
+        SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'orders-housekeeping'
+    """
+    return bool(connection.execute(held, [worker.pid]).rowcount and connection.execute(listening).rowcount)
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """Return what the handlers noted so far, all or only `what`."""
+
+    def read(what: str | None = None) -> list[dict[str, Any]]:
+        path = tmp_path / "notes"
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [line for line in lines if what in (None, line["what"])]
+
+    return read
+
+
+@pytest.fixture
+def open_gate(tmp_path: Path) -> Callable[..., None]:
+    """Let the handlers that wait for a file of that name go on."""
+    return lambda name="gate": (tmp_path / name).touch()
+
+
+class Queue:
+    """The orders of the test's database, as the test looks at them."""
+
+    def __init__(self, connection: Connection, wait_until: Callable[..., Any]) -> None:
+        self.connection = connection
+        self._wait_until = wait_until
+
+    def submit(self, count: int = 1) -> list[UUID]:
+        with self.connection.transaction():
+            return [orders.submit(self.connection, NEW_ORDER) for _ in range(count)]
+
+    def submit_one(self) -> UUID:
+        return self.submit()[0]
+
+    def find(self, order_id: UUID) -> Order:
+        order = orders.find(self.connection, order_id)
+        assert order is not None
+        return order
+
+    def one(self, statement: str, *values: Any) -> Any:
+        row = self.connection.execute(statement, values).fetchone()
+        return row[0] if row else None
+
+    def all(self, statement: str, *values: Any) -> list[Any]:
+        return self.connection.execute(statement, values).fetchall()
+
+    def counts(self) -> dict[str, int]:
+        return dict(self.all("SELECT status, count(*) FROM orders GROUP BY status"))
+
+    def attempts(self, order_id: UUID) -> list[tuple[int, str]]:
+        return self.all(
+            "SELECT attempt, outcome FROM attempts WHERE order_id = %s ORDER BY attempt", order_id
+        )
+
+    def worker_id(self, worker: Worker) -> str | None:
+        """Return the id under which the process lives now."""
+        return self.one(
+            "SELECT worker_id FROM workers WHERE pid = %s AND dead_at IS NULL ORDER BY started_at DESC",
+            worker.pid,
+        )
+
+    def until(self, order_id: UUID, status: str, *, seconds: float = 30) -> Order:
+        self._wait_until(lambda: self.find(order_id).status == status, seconds=seconds)
+        return self.find(order_id)
+
+    def until_all(self, status: str, *, seconds: float = 30) -> None:
+        """Wait until every order is in that state."""
+        self._wait_until(lambda: set(self.counts()) <= {status}, seconds=seconds)
+
+    def terminate(self, application_name: str) -> int:
+        """End the sessions of that name on this database; tell how many there were."""
+        return len(
+            self.all(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = %s",
+                application_name,
+            )
+        )
+
+    def inversions(self) -> list[tuple[int, int]]:
+        """Return the tickets of orders that others passed by, each with one of those."""
+        return self.all(INVERSIONS)
+
+
+# Order A had been in line for half a second or more when order B, with a larger ticket, was claimed, and
+# A was claimed later. Only orders claimed once: for the others `started_at` is not their only claim.
+INVERSIONS = """
+WITH starts AS (
+    SELECT seq, queued_at, started_at,
+           max(seq) OVER (ORDER BY started_at, seq) AS highest_yet
+    FROM orders
+    WHERE started_at IS NOT NULL
+      AND attempt = 1
+)
+SELECT passed.seq, passer.seq
+FROM starts AS passed
+CROSS JOIN LATERAL (
+    SELECT seq
+    FROM orders
+    WHERE seq > passed.seq
+      AND attempt = 1
+      AND started_at >= passed.queued_at + INTERVAL '0.5 seconds'
+      AND started_at < passed.started_at
+    ORDER BY started_at
+    LIMIT 1
+) AS passer
+WHERE passed.seq < passed.highest_yet
+ORDER BY passed.seq
+"""
+
+
+@pytest.fixture
+def queue(connection: Connection, wait_until: Callable[..., Any]) -> Queue:
+    return Queue(connection, wait_until)
+
+
+@pytest.fixture
+def private_server() -> Iterator[Server]:
+    """A server of the test's own, which it may stop and kill."""
+    home = Path(tempfile.mkdtemp(prefix="orders-worker-test-"))
+    home.chmod(0o755)
+    server = Server(home)
+    try:
+        server.ensure_running()
+        yield server
+    finally:
+        server.stop(mode="immediate")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def private_url(private_server: Server) -> str:
+    """A migrated database on the private server."""
+    migrate.upgrade(private_server.url)
+    return private_server.url

@@ -1,0 +1,112 @@
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from schema.connection import Connection
+from schema.embedded.server import Server
+from tests.worker.conftest import Queue, StartWorker
+
+BUSY = """
+def handle(order, context):
+    note(order)
+    time.sleep(0.002)
+"""
+
+EVEN_AND_ODD = """
+def handle(order, context):
+    note(order)
+    wait_for("odd" if order.seq % 2 else "even")
+    note(order, "ended")
+"""
+
+
+def test_killed_heartbeat_session_moves_no_order_and_its_lock_is_held_again_within_2_seconds(
+    start_worker: StartWorker,
+    queue: Queue,
+    notes: Callable[..., Any],
+    open_gate: Callable[..., None],
+    wait_until: Callable[..., Any],
+) -> None:
+    worker = start_worker("handle = gated", ORDERS_LEASE_SECONDS=10)
+    start_worker("handle = gated", ORDERS_LEASE_SECONDS=10)
+    ids = queue.submit(2)
+    wait_until(lambda: len(notes("begun")) == 2)
+    held = """
+        SELECT count(*) FROM pg_locks
+        WHERE locktype = 'advisory' AND granted
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND pid <> ALL (%s)
+    """
+    before = [
+        row[0]
+        for row in queue.all("SELECT pid FROM pg_stat_activity WHERE application_name = 'orders-heartbeat'")
+    ]
+    killed_at = queue.one("SELECT clock_timestamp()")
+
+    assert queue.terminate("orders-heartbeat") == 2
+    wait_until(lambda: queue.one(held, before) == 2)
+    seconds = queue.one("SELECT EXTRACT(epoch FROM clock_timestamp() - %s)", killed_at)
+    # Long enough for the others to judge: a session that stayed away would be declared dead by now.
+    wait_until(lambda: queue.one("SELECT clock_timestamp() > %s + INTERVAL '5 s'", killed_at))
+    open_gate()
+    queue.until_all("completed")
+
+    print("lock held again after", seconds)
+    assert seconds < 2
+    assert [queue.find(order_id).attempt for order_id in ids] == [1, 1]
+    assert queue.worker_id(worker) is not None
+    assert queue.one("SELECT count(*) FROM workers") == 2
+
+
+def test_dispatcher_sessions_killed_under_load_lose_nothing_and_repeat_nothing(
+    start_worker: StartWorker, queue: Queue, notes: Callable[..., Any], wait_until: Callable[..., Any]
+) -> None:
+    start_worker(BUSY, ORDERS_CONCURRENCY=8, ORDERS_LEASE_SECONDS=10)
+    ids = queue.submit(1500)
+
+    kills = 0
+    while queue.counts().get("completed", 0) < 1500:
+        kills += queue.terminate("orders-dispatcher")
+        seen = queue.counts().get("completed", 0)
+        # Let it get some work done in between, a different amount each time.
+        wait_until(lambda: queue.counts().get("completed", 0) >= min(seen + 1 + kills * 7 % 90, 1500))  # noqa: B023
+
+    assert kills > 5
+    assert Counter(line["order_id"] for line in notes()) == Counter(map(str, ids))
+    assert queue.all("SELECT DISTINCT attempt FROM orders") == [(1,)]
+
+
+def test_server_restarted_in_the_middle_of_long_handlers_moves_no_order(
+    start_worker: StartWorker,
+    private_server: Server,
+    private_url: str,
+    notes: Callable[..., Any],
+    open_gate: Callable[..., None],
+    wait_until: Callable[..., Any],
+) -> None:
+    settings = {"url": private_url, "ORDERS_CONCURRENCY": 4, "ORDERS_LEASE_SECONDS": 1}
+    start_worker(EVEN_AND_ODD, **settings)
+    start_worker(EVEN_AND_ODD, **settings)
+    with Connection.open(private_url, name="test") as connection:
+        queue = Queue(connection, wait_until)
+        queue.submit(8)
+        wait_until(lambda: len(notes("begun")) == 8)
+        workers = queue.all("SELECT worker_id FROM orders ORDER BY seq")
+
+    private_server.stop("immediate")
+    open_gate("even")
+    wait_until(lambda: len(notes("ended")) == 4)
+    private_server.ensure_running()
+
+    with Connection.open(private_url, name="test") as connection:
+        queue = Queue(connection, wait_until)
+        wait_until(lambda: queue.counts() == {"completed": 4, "processing": 4})
+        # As long as it takes to be judged: a worker that was not heard again would lose its orders.
+        back_at = queue.one("SELECT pg_postmaster_start_time()")
+        wait_until(lambda: queue.one("SELECT clock_timestamp() > %s + INTERVAL '5 s'", back_at))
+        open_gate("odd")
+        queue.until_all("completed")
+        assert queue.all("SELECT worker_id FROM orders ORDER BY seq") == workers
+        assert queue.all("SELECT DISTINCT attempt FROM orders") == [(1,)]
+        assert queue.one("SELECT count(*) FROM attempts") == 0
+    assert len(notes("begun")) == len(notes("ended")) == 8

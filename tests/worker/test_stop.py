@@ -1,0 +1,178 @@
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from psycopg import conninfo
+
+from schema.connection import Connection
+from schema.embedded.server import Server
+from tests.worker.conftest import Queue, StartWorker
+
+BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+
+
+@BOTH
+def test_signal_lets_running_orders_finish_and_claims_nothing_more(
+    start_worker: StartWorker,
+    queue: Queue,
+    notes: Callable[..., Any],
+    open_gate: Callable[..., None],
+    wait_until: Callable[..., Any],
+    number: int,
+) -> None:
+    worker = start_worker("handle = gated", ORDERS_CONCURRENCY=2, ignore_sigint=True)
+    queue.submit(3)
+    wait_until(lambda: len(notes("begun")) == 2)
+    worker.send(number)
+    wait_until(lambda: "stopping" in worker.log)
+    queue.submit(1)
+    open_gate()
+
+    assert worker.wait() == 0
+    assert queue.counts() == {"completed": 2, "pending": 2}
+    assert queue.one("SELECT count(*) FROM workers WHERE dead_at IS NULL") == 0
+
+
+@BOTH
+def test_second_signal_hands_back_without_spending_the_attempt_or_the_place(
+    start_worker: StartWorker,
+    queue: Queue,
+    notes: Callable[..., Any],
+    wait_until: Callable[..., Any],
+    number: int,
+) -> None:
+    worker = start_worker("handle = gated", ORDERS_CONCURRENCY=2)
+    first, second = queue.submit(2)
+    before = queue.find(first)
+    wait_until(lambda: len(notes("begun")) == 2)
+    worker.send(number)
+    sent_at = queue.one("SELECT clock_timestamp()")
+    wait_until(lambda: queue.one("SELECT clock_timestamp() > %s + INTERVAL '1.1 s'", sent_at))
+    assert worker.running
+    worker.send(number)
+
+    assert worker.wait() == 0
+    order = queue.find(first)
+    assert (order.status, order.seq, order.attempt, order.attempt_limit) == ("pending", before.seq, 1, 6)
+    assert queue.attempts(first) == queue.attempts(second) == [(1, "released")]
+
+
+def test_two_signals_within_a_second_count_as_one(
+    start_worker: StartWorker,
+    queue: Queue,
+    notes: Callable[..., Any],
+    open_gate: Callable[..., None],
+    wait_until: Callable[..., Any],
+) -> None:
+    worker = start_worker("handle = gated")
+    order_id = queue.submit_one()
+    wait_until(lambda: notes("begun"))
+    worker.send(signal.SIGINT)
+    worker.send(signal.SIGTERM)
+    worker.send(signal.SIGINT)
+    wait_until(lambda: "stopping" in worker.log)
+    open_gate()
+
+    assert worker.wait() == 0
+    assert queue.find(order_id).status == "completed"
+
+
+def test_what_outlasts_the_shutdown_time_is_handed_back(
+    start_worker: StartWorker, queue: Queue, notes: Callable[..., Any], wait_until: Callable[..., Any]
+) -> None:
+    worker = start_worker("handle = gated", ORDERS_SHUTDOWN_SECONDS=0.3)
+    order_id = queue.submit_one()
+    wait_until(lambda: notes("begun"))
+
+    assert worker.stop() == 0
+    assert queue.find(order_id).status == "pending"
+    assert queue.attempts(order_id) == [(1, "released")]
+
+
+def test_locked_row_at_the_end_is_left_to_the_rescue(
+    start_worker: StartWorker,
+    queue: Queue,
+    connect: Callable[[], Connection],
+    notes: Callable[..., Any],
+    wait_until: Callable[..., Any],
+) -> None:
+    worker = start_worker("handle = gated", ORDERS_SHUTDOWN_SECONDS=0.1)
+    order_id = queue.submit_one()
+    wait_until(lambda: notes("begun"))
+    other = connect()
+    with other.transaction():
+        other.execute("SELECT FROM orders FOR UPDATE")
+
+        assert worker.stop() == 4
+    start_worker()
+    assert queue.until(order_id, "completed").attempt == 2
+
+
+def test_handlers_own_threads_do_not_keep_the_process_alive(start_worker: StartWorker, queue: Queue) -> None:
+    worker = start_worker("""
+def handle(order, context):
+    threading.Thread(target=wait_for, args=["never"], daemon=False).start()
+""")
+    queue.until(queue.submit_one(), "completed")
+
+    assert worker.stop() == 0
+
+
+def test_handlers_that_write_to_stderr_to_the_last_do_not_spoil_the_exit_status(
+    start_worker: StartWorker, queue: Queue, notes: Callable[..., Any], wait_until: Callable[..., Any]
+) -> None:
+    worker = start_worker(
+        """
+import sys
+
+def handle(order, context):
+    note(order)
+    while True:
+        sys.stderr.write(".\\n")
+        sys.stdout.write(".\\n")
+""",
+        ORDERS_CONCURRENCY=4,
+        ORDERS_SHUTDOWN_SECONDS=0,
+    )
+    queue.submit(4)
+    wait_until(lambda: len(notes("begun")) == 4)
+
+    assert worker.stop() == 0
+
+
+def test_stop_while_the_database_is_away_ends_in_bounded_time_with_status_4(
+    start_worker: StartWorker,
+    private_server: Server,
+    private_url: str,
+    notes: Callable[..., Any],
+    wait_until: Callable[..., Any],
+) -> None:
+    worker = start_worker("handle = gated", url=private_url, ORDERS_SHUTDOWN_SECONDS=0.5)
+    with Connection.open(private_url, name="test") as connection:
+        Queue(connection, wait_until).submit(1)
+        wait_until(lambda: notes("begun"))
+    private_server.stop("immediate")
+
+    worker.send(signal.SIGTERM)
+
+    assert worker.wait(20) == 4
+    assert "claims_left_to_the_rescue" in worker.log
+
+
+def test_idle_worker_stops_while_the_database_is_away(
+    start_worker: StartWorker, private_server: Server, private_url: str
+) -> None:
+    worker = start_worker(url=private_url)
+    private_server.stop("immediate")
+
+    assert worker.stop() == 0
+
+
+def test_signal_before_the_database_is_there_ends_the_process(
+    start_worker: StartWorker, database_url: str, wait_until: Callable[..., Any]
+) -> None:
+    worker = start_worker(url=conninfo.make_conninfo(database_url, port=1), ready=False)
+    wait_until(lambda: "waiting for the database" in worker.log)
+
+    assert worker.stop() == 0
