@@ -1,5 +1,6 @@
 """The API's connections: taken at once or not at all, and given back whole or replaced."""
 
+import logging
 import select
 import time
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ class Database:
     """
 
     def __init__(self, url: str, *, size: int, wait_seconds: float = WAIT_SECONDS) -> None:
+        # It warns of every attempt to connect; `_note` says once what matters.
+        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
         self._wait_seconds = wait_seconds
         self._away = False
         self._pool = ConnectionPool(
