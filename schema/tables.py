@@ -33,6 +33,12 @@ _NOW = text("clock_timestamp()")
 _TIME = DateTime(timezone=True)
 
 
+def _in_range(*times: str) -> str:
+    # An infinite time, or one past year 9999, would make Python refuse the row that a claim returns.
+    named = ", ".join(times)
+    return f"LEAST({named}) >= '1900-01-01 00:00:00+00' AND GREATEST({named}) < '3000-01-01 00:00:00+00'"
+
+
 def _one_of(column: str, values: type[Status] | type[Outcome]) -> str:
     return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
 
@@ -88,8 +94,18 @@ orders = Table(
     PrimaryKeyConstraint("order_id", name="orders_pkey"),
     CheckConstraint(_one_of("status", Status), name="orders_status_is_known"),
     CheckConstraint("char_length(user_id) BETWEEN 1 AND 255", name="orders_user_id_has_1_to_255_characters"),
-    CheckConstraint("cardinality(item_ids) BETWEEN 1 AND 1000", name="orders_item_ids_has_1_to_1000_items"),
-    CheckConstraint("total_amount >= 0", name="orders_total_amount_is_not_negative"),
+    CheckConstraint(
+        "array_ndims(item_ids) = 1 AND cardinality(item_ids) BETWEEN 1 AND 1000"
+        " AND array_position(item_ids, NULL) IS NULL",
+        name="orders_item_ids_has_1_to_1000_items",
+    ),
+    # Not only `>= 0`: for PostgreSQL NaN is greater than every number.
+    CheckConstraint("total_amount BETWEEN 0 AND 999999999999.99", name="orders_total_amount_is_not_negative"),
+    CheckConstraint("seq BETWEEN 1 AND 9000000000000000000", name="orders_seq_is_in_range"),
+    CheckConstraint(
+        _in_range("created_at", "queued_at", "started_at", "finished_at", "retry_at", "cancel_requested_at"),
+        name="orders_times_are_in_range",
+    ),
     CheckConstraint(
         "attempt BETWEEN 0 AND 1000000 AND attempt_limit >= 0", name="orders_attempt_is_in_range"
     ),
@@ -195,6 +211,12 @@ workers = Table(
     Column("dead_at", _TIME, comment="When it was declared dead, or left. Final for this id."),
     Column("swept_at", _TIME, comment="When, being dead, it was found to hold no order any more."),
     PrimaryKeyConstraint("worker_id", name="workers_pkey"),
+    CheckConstraint("slots >= 0", name="workers_slots_are_not_negative"),
+    CheckConstraint("lease_seconds BETWEEN 0 AND 86400", name="workers_lease_is_in_range"),
+    CheckConstraint(
+        _in_range("started_at", "heartbeat_at", "oldest_claim_at", "session_lost_at", "dead_at", "swept_at"),
+        name="workers_times_are_in_range",
+    ),
     comment="The worker processes, living and lately dead.",
     postgresql_with={"fillfactor": "50", "autovacuum_vacuum_threshold": "50"},
 )

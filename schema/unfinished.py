@@ -16,7 +16,7 @@ NEXT_STATE = """
            CASE
                WHEN outcome = 'rejected' THEN 'failed'
                WHEN orders.cancel_requested_at IS NOT NULL THEN 'cancelled'
-               WHEN outcome = 'released' THEN 'pending'
+               WHEN outcome = 'released' AND orders.attempt < 1000000 THEN 'pending'
                WHEN orders.attempt >= LEAST(orders.attempt_limit, 1000000) THEN 'failed'
                WHEN outcome = 'rescued' THEN 'pending'
                ELSE 'retrying'
@@ -37,7 +37,8 @@ moved AS (
                        THEN clock_timestamp() + make_interval(secs => retry_seconds)
                    END,
         attempt_limit = CASE
-                            WHEN outcome = 'released' THEN LEAST(attempt_limit, 2147483646) + 1
+                            WHEN outcome = 'released' AND attempt_limit IS NOT NULL
+                            THEN LEAST(GREATEST(attempt_limit, orders.attempt), 2147483646) + 1
                             ELSE attempt_limit
                         END,
         last_error = COALESCE(error, last_error)

@@ -45,9 +45,17 @@ CREATE TABLE orders (
     CONSTRAINT orders_user_id_has_1_to_255_characters
         CHECK (char_length(user_id) BETWEEN 1 AND 255),
     CONSTRAINT orders_item_ids_has_1_to_1000_items
-        CHECK (cardinality(item_ids) BETWEEN 1 AND 1000),
+        CHECK (array_ndims(item_ids) = 1 AND cardinality(item_ids) BETWEEN 1 AND 1000
+            AND array_position(item_ids, NULL) IS NULL),
     CONSTRAINT orders_total_amount_is_not_negative
-        CHECK (total_amount >= 0),
+        CHECK (total_amount BETWEEN 0 AND 999999999999.99),
+    CONSTRAINT orders_seq_is_in_range
+        CHECK (seq BETWEEN 1 AND 9000000000000000000),
+    CONSTRAINT orders_times_are_in_range
+        CHECK (LEAST(created_at, queued_at, started_at, finished_at, retry_at, cancel_requested_at)
+            >= '1900-01-01 00:00:00+00'
+            AND GREATEST(created_at, queued_at, started_at, finished_at, retry_at, cancel_requested_at)
+            < '3000-01-01 00:00:00+00'),
     CONSTRAINT orders_attempt_is_in_range
         CHECK (attempt BETWEEN 0 AND 1000000 AND attempt_limit >= 0),
     CONSTRAINT orders_pending_is_free_with_an_attempt_left
@@ -139,7 +147,16 @@ CREATE TABLE workers (
     session_lost_at timestamptz,
     dead_at timestamptz,
     swept_at timestamptz,
-    CONSTRAINT workers_pkey PRIMARY KEY (worker_id)
+    CONSTRAINT workers_pkey PRIMARY KEY (worker_id),
+    CONSTRAINT workers_slots_are_not_negative
+        CHECK (slots >= 0),
+    CONSTRAINT workers_lease_is_in_range
+        CHECK (lease_seconds BETWEEN 0 AND 86400),
+    CONSTRAINT workers_times_are_in_range
+        CHECK (LEAST(started_at, heartbeat_at, oldest_claim_at, session_lost_at, dead_at, swept_at)
+            >= '1900-01-01 00:00:00+00'
+            AND GREATEST(started_at, heartbeat_at, oldest_claim_at, session_lost_at, dead_at, swept_at)
+            < '3000-01-01 00:00:00+00')
 ) WITH (
     fillfactor = 50,
     autovacuum_vacuum_threshold = 50
