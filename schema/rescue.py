@@ -5,7 +5,8 @@ Any worker may do it; all of it is bounded and waits for no lock.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import psycopg
 
@@ -74,41 +75,54 @@ WITH dead AS MATERIALIZED (
     WHERE dead_at IS NOT NULL
       AND swept_at IS NULL
     ORDER BY dead_at
-    LIMIT 100
+    LIMIT {LIMIT}
 ),
 held AS MATERIALIZED (
-    SELECT orders.order_id, orders.attempt, orders.worker_id, orders.started_at,
-           outcome, error, retry_seconds,
-           {NEXT_STATE}
+    SELECT orders.*
     FROM dead
-    JOIN orders ON orders.worker_id = dead.worker_id
-               AND orders.started_at >= dead.first_claim_at
-               AND orders.started_at <= dead.last_claim_at
     CROSS JOIN LATERAL (
-        VALUES ('rescued', 'worker ' || dead.worker_id || ' died', 0.0::double precision)
-    ) AS ending (outcome, error, retry_seconds)
-    WHERE orders.status = 'processing'
-    ORDER BY orders.seq
+        SELECT orders.order_id, orders.attempt, orders.worker_id, orders.started_at,
+               outcome, error, retry_seconds,
+               {NEXT_STATE}
+        FROM orders
+        CROSS JOIN (
+            VALUES ('rescued', 'worker ' || dead.worker_id || ' died', 0.0::double precision)
+        ) AS ending (outcome, error, retry_seconds)
+        WHERE orders.worker_id = dead.worker_id
+          AND orders.started_at >= dead.first_claim_at
+          AND orders.started_at <= dead.last_claim_at
+          AND orders.status = 'processing'
+        ORDER BY orders.started_at
+        LIMIT {LIMIT}
+        FOR NO KEY UPDATE OF orders SKIP LOCKED
+    ) AS orders
     LIMIT {LIMIT}
-    FOR NO KEY UPDATE OF orders SKIP LOCKED
 ),
 {MOVE}
 SELECT count(*)
 FROM moved
 """
 
-_SWEPT = """
+SWEPT = f"""
+WITH swept AS MATERIALIZED (
+    SELECT worker_id
+    FROM workers
+    WHERE dead_at < clock_timestamp() - make_interval(secs => 2 * lease_seconds)
+      AND swept_at IS NULL
+      AND (SELECT orders.order_id
+           FROM orders
+           WHERE orders.worker_id = workers.worker_id
+             AND orders.status = 'processing'
+             AND orders.started_at >= COALESCE(workers.oldest_claim_at, '-infinity')
+             AND orders.started_at <= workers.dead_at + make_interval(secs => 2 * lease_seconds)
+           ORDER BY orders.started_at
+           LIMIT 1) IS NULL
+    LIMIT {LIMIT}
+    FOR NO KEY UPDATE SKIP LOCKED
+)
 UPDATE workers
 SET swept_at = clock_timestamp()
-WHERE dead_at < clock_timestamp() - make_interval(secs => 2 * lease_seconds)
-  AND swept_at IS NULL
-  AND NOT EXISTS (
-      SELECT
-      FROM orders
-      WHERE orders.worker_id = workers.worker_id
-        AND orders.status = 'processing'
-        AND orders.started_at >= COALESCE(workers.oldest_claim_at, '-infinity')
-        AND orders.started_at <= workers.dead_at + make_interval(secs => 2 * lease_seconds))
+WHERE worker_id = ANY (ARRAY (SELECT worker_id FROM swept))
 """
 
 
@@ -124,41 +138,57 @@ def sweep(connection: psycopg.Connection[Any]) -> int:
 
 def mark_swept(connection: psycopg.Connection[Any]) -> None:
     """Mark the dead workers that hold nothing and can't claim any more: no sweep looks at them again."""
-    connection.execute(_SWEPT)
+    connection.execute(SWEPT)
 
 
 PATROL_LIMIT = 1000
 
 PATROL = f"""
 WITH page AS MATERIALIZED (
-    SELECT order_id, started_at
+    SELECT order_id, attempt, worker_id, status, started_at
     FROM orders
-    WHERE started_at > %(after)s
-    ORDER BY started_at
+    WHERE started_at >= %(started_at)s
+      AND (started_at, order_id) > (%(started_at)s, %(order_id)s)
+    ORDER BY started_at, order_id
     LIMIT {PATROL_LIMIT}
+),
+orphaned AS MATERIALIZED (
+    SELECT order_id, attempt
+    FROM page
+    WHERE status = 'processing'
+      AND NOT EXISTS (
+          SELECT
+          FROM workers
+          WHERE workers.worker_id = page.worker_id
+            AND workers.dead_at IS NULL)
 ),
 held AS MATERIALIZED (
     SELECT orders.order_id, orders.attempt, orders.worker_id, orders.started_at,
            outcome, error, retry_seconds,
            {NEXT_STATE}
     FROM orders
+    JOIN orphaned USING (order_id, attempt)
     CROSS JOIN LATERAL (
         VALUES ('rescued', 'worker ' || orders.worker_id || ' is unknown', 0.0::double precision)
     ) AS ending (outcome, error, retry_seconds)
-    WHERE orders.order_id = ANY (ARRAY (SELECT order_id FROM page))
+    WHERE orders.order_id = ANY (ARRAY (SELECT order_id FROM orphaned))
       AND orders.status = 'processing'
-      AND NOT EXISTS (
-          SELECT
-          FROM workers
-          WHERE workers.worker_id = orders.worker_id
-            AND workers.dead_at IS NULL)
     ORDER BY orders.seq
     FOR NO KEY UPDATE OF orders SKIP LOCKED
 ),
 {MOVE}
-SELECT (SELECT count(*) FROM moved),
-       (SELECT max(started_at) FROM page)
+SELECT (SELECT count(*) FROM moved), started_at, order_id
+FROM page
+ORDER BY started_at DESC, order_id DESC
+LIMIT 1
 """
+
+
+class Reached(NamedTuple):
+    """The last order that a patrol has looked at."""
+
+    started_at: datetime
+    order_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +196,15 @@ class Patrolled:
     """`moved` orders were returned; `reached` is where the next page begins, None at the end."""
 
     moved: int
-    reached: datetime | None
+    reached: Reached | None
 
 
-def patrol(connection: psycopg.Connection[Any], *, after: datetime | None) -> Patrolled:
+def patrol(connection: psycopg.Connection[Any], *, after: Reached | None) -> Patrolled:
     """Look through the next page of started orders for any that no known, living worker holds.
 
     Nothing in this package leaves such an order behind; a hand-made edit of `workers` or `orders` can.
     `after` is the `reached` of the last page, None to begin.
     """
-    row = connection.execute(PATROL, {"after": after or "-infinity"}).fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without FROM gives one row
-    return Patrolled(moved=row[0], reached=row[1])
+    started_at, order_id = after or ("-infinity", UUID(int=0))
+    row = connection.execute(PATROL, {"started_at": started_at, "order_id": order_id}).fetchone()
+    return Patrolled(moved=row[0], reached=Reached(*row[1:])) if row else Patrolled(moved=0, reached=None)
