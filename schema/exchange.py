@@ -188,7 +188,7 @@ def exchange(
 STRAYS = """
 SELECT order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, created_at, started_at
 FROM orders
-WHERE started_at >= %(since)s
+WHERE started_at BETWEEN %(since)s AND 'infinity'
   AND worker_id = %(worker_id)s
   AND status = 'processing'
   AND order_id <> ALL (%(held)s::uuid[])
