@@ -1,0 +1,235 @@
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
+
+from schema import migrate, revision
+from schema.connection import Connection
+from schema.migrate import engine_url
+from schema.tables import metadata
+
+CHECKOUT = Path(__file__).parents[2]
+
+CATALOG = {
+    "columns": """
+        SELECT c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+               a.attidentity, a.attgenerated, a.attstorage, pg_get_expr(d.adbin, d.adrelid),
+               col_description(c.oid, a.attnum)
+        FROM pg_class AS c
+        JOIN pg_attribute AS a ON a.attrelid = c.oid
+        LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
+        WHERE c.relnamespace = 'public'::regnamespace
+          AND c.relkind = 'r'
+          AND a.attnum > 0
+          AND NOT a.attisdropped
+    """,
+    "relations": """
+        SELECT relname, relkind, reloptions, obj_description(oid)
+        FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace
+    """,
+    "constraints": """
+        SELECT conrelid::regclass::text, conname, contype, convalidated, pg_get_constraintdef(oid)
+        FROM pg_constraint
+        WHERE connamespace = 'public'::regnamespace
+          AND contype <> 'n'
+    """,
+    "indexes": """
+        SELECT tablename, indexname, indexdef
+        FROM pg_indexes
+        WHERE schemaname = 'public'
+    """,
+    "sequences": """
+        SELECT sequencename, data_type::text, start_value, min_value, max_value, increment_by, cycle
+        FROM pg_sequences
+        WHERE schemaname = 'public'
+    """,
+    "functions": "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+    "triggers": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal",
+}
+
+
+def catalog(url: str) -> dict[str, list[Any]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        return {
+            kind: sorted(
+                (row for row in connection.execute(query).fetchall() if "alembic_version" not in str(row)),
+                key=repr,
+            )
+            for kind, query in CATALOG.items()
+        }
+
+
+def configuration(url: str) -> Config:
+    made = Config(attributes={"url": url})
+    made.set_main_option("script_location", "schema:migrations")
+    return made
+
+
+@pytest.fixture
+def migrated(empty_database_url: str) -> str:
+    migrate.upgrade(empty_database_url)
+    return empty_database_url
+
+
+@pytest.fixture
+def queue(migrated: str, make_queue: Any) -> Iterator[Any]:
+    """Unlike the other tests' queue, one whose revision may be changed."""
+    with Connection.open(migrated, name="test") as connection:
+        yield make_queue(connection)
+
+
+@pytest.fixture
+def empty(empty_database_url: str) -> Iterator[Connection]:
+    with Connection.open(empty_database_url, name="test") as connection:
+        yield connection
+
+
+def test_tables_in_the_code_are_those_of_the_migrations(database_url: str, empty_database_url: str) -> None:
+    engine = create_engine(engine_url(empty_database_url))
+    metadata.create_all(engine)
+    engine.dispose()
+
+    made, migrated = catalog(empty_database_url), catalog(database_url)
+
+    assert len(migrated["columns"]) == 39
+    for kind in CATALOG:
+        assert made[kind] == migrated[kind], kind
+
+
+def test_every_table_and_column_is_described(database_url: str) -> None:
+    found = catalog(database_url)
+
+    assert [row[:3] for row in found["columns"] if not row[-1]] == []
+    assert [row[0] for row in found["relations"] if row[1] == "r" and not row[-1]] == []
+
+
+def test_alembic_sees_no_difference(database_url: str) -> None:
+    command.check(configuration(database_url))
+
+
+def test_alembic_s_own_command_reads_setup_cfg(database_url: str) -> None:
+    checked = subprocess.run(
+        [sys.executable, "-m", "alembic", "-c", "setup.cfg", "check"],
+        cwd=CHECKOUT,
+        env={"DATABASE_URL": database_url, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (checked.returncode, checked.stdout) == (0, "No new upgrade operations detected.\n")
+
+
+def test_down_leaves_nothing_and_up_again_is_the_same(migrated: str, make_queue: Any) -> None:
+    before = catalog(migrated)
+    with Connection.open(migrated, name="test") as connection:
+        make_queue(connection).insert("processing")
+        make_queue(connection).worker()
+
+    command.downgrade(configuration(migrated), "base")
+    assert not any(catalog(migrated).values())
+
+    migrate.upgrade(migrated)
+    assert catalog(migrated) == before
+
+
+def test_migrating_again_keeps_every_row(migrated: str, make_queue: Any) -> None:
+    with Connection.open(migrated, name="test") as connection:
+        queue = make_queue(connection)
+        for status in ("pending", "processing", "retrying", "completed", "failed", "cancelled"):
+            queue.insert(status)
+        before = queue.snapshot()
+
+        migrate.upgrade(migrated)
+
+        assert queue.snapshot() == before
+
+
+def test_ten_processes_migrate_an_empty_database_at_once(empty_database_url: str) -> None:
+    code = f"from schema import migrate; migrate.upgrade({empty_database_url!r})"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        for _ in range(10)
+    ]
+
+    outputs = [process.communicate()[0] for process in processes]
+
+    assert [process.returncode for process in processes] == [0] * 10, outputs
+    with psycopg.connect(empty_database_url) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert connection.execute("SELECT count(*) FROM queue").fetchall() == [(1,)]
+
+
+def test_migration_waits_for_another_one(
+    empty: Connection,
+    empty_database_url: str,
+    in_thread: Callable[..., Any],
+    wait_until: Callable[..., Any],
+) -> None:
+    empty.execute("SELECT pg_advisory_lock(%s)", (migrate.LOCK_KEY,))
+
+    running = in_thread(migrate.upgrade, empty_database_url)
+    waiting = """
+        SELECT count(*)
+        FROM pg_stat_activity
+        WHERE datname = current_database()
+          AND wait_event = 'advisory'
+    """
+    wait_until(lambda: empty.execute(waiting).fetchall() == [(1,)])
+    assert empty.execute("SELECT to_regclass('orders')").fetchall() == [(None,)]
+    empty.execute("SELECT pg_advisory_unlock(%s)", (migrate.LOCK_KEY,))
+    running.result()
+
+    revision.check(empty)
+
+
+def test_empty_database_needs_migrating(empty: Connection) -> None:
+    with pytest.raises(revision.SchemaOutdatedError, match=r"revision none.*`orders migrate`"):
+        revision.check(empty)
+
+
+def test_database_that_was_migrated_down_needs_migrating(migrated: str) -> None:
+    command.downgrade(configuration(migrated), "base")
+
+    with (
+        Connection.open(migrated, name="test") as connection,
+        pytest.raises(revision.SchemaOutdatedError, match="revision none"),
+    ):
+        revision.check(connection)
+
+
+def test_older_revision_needs_migrating(queue: Any) -> None:
+    queue.connection.execute("UPDATE alembic_version SET version_num = '0000'")
+
+    with pytest.raises(revision.SchemaOutdatedError, match=r"revision 0000.*`orders migrate`"):
+        revision.check(queue.connection)
+
+
+def test_this_revision_and_a_newer_one_that_still_allows_it_are_fine(queue: Any) -> None:
+    revision.check(queue.connection)
+    queue.connection.execute("UPDATE alembic_version SET version_num = '0007'")
+    revision.check(queue.connection)
+    queue.connection.execute("DELETE FROM queue")
+    revision.check(queue.connection)
+
+
+def test_newer_revision_that_asks_for_newer_programs_refuses_these(queue: Any) -> None:
+    queue.connection.execute("UPDATE alembic_version SET version_num = '0007'")
+    queue.connection.execute("UPDATE queue SET requires_revision = '0005'")
+
+    with pytest.raises(revision.SchemaTooNewError, match="revision 0005 or newer"):
+        revision.check(queue.connection)
+
+
+def test_needed_revision_is_the_newest_there_is(queue: Any) -> None:
+    assert queue.value("SELECT version_num FROM alembic_version") == revision.NEEDED
