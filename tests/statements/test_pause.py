@@ -1,0 +1,30 @@
+from typing import Any
+
+import pytest
+
+from schema import pause
+
+
+def test_pausing_twice_keeps_the_first_time_and_resuming_twice_is_fine(queue: Any) -> None:
+    pause.pause(queue.connection)
+    first = queue.value("SELECT paused_at FROM queue")
+    pause.pause(queue.connection)
+    assert queue.value("SELECT paused_at FROM queue") == first
+
+    pause.resume(queue.connection)
+    pause.resume(queue.connection)
+    assert queue.value("SELECT paused_at FROM queue") is None
+
+
+@pytest.mark.parametrize("first", [pause.pause, pause.resume])
+def test_pause_and_resume_work_without_the_switch_s_row(queue: Any, first: Any) -> None:
+    queue.connection.execute("DELETE FROM queue")
+    queue.worker()
+    queue.insert()
+
+    first(queue.connection)
+    pause.pause(queue.connection)
+    assert queue.exchange(free=1).paused
+
+    pause.resume(queue.connection)
+    assert len(queue.claim()) == 1
