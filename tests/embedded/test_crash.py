@@ -1,7 +1,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,8 +96,10 @@ def test_processes_of_another_data_folder_are_left_alone(make_server: MakeServer
 def test_a_program_that_only_looks_like_a_server_is_left_alone(server: Server) -> None:
     server.ensure_running()
     name = processes.cluster_name(server.place.data)
-    sleep = [sys.executable, "-c", "import time; time.sleep(600)", "postgres", f"cluster_name={name}"]
-    with running(sleep, cwd=server.place.data) as reader:
+    tail = ["tail", "-f", "/dev/null", "postgres", f"cluster_name={name}"]
+    # The server's user, in the server's folder, with the server's name: but no server.
+    options = {**server.place.account.options(), "cwd": server.place.data, "stderr": subprocess.DEVNULL}
+    with running(tail, **options) as reader:
         server.stop()
 
         assert reader.poll() is None

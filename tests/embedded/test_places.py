@@ -178,18 +178,19 @@ def test_another_user_is_refused_even_where_he_reaches_the_socket(
     assert "Peer authentication failed" in done.stderr
 
 
-@pytest.mark.parametrize("wrong", ["link", "mode"])
+@pytest.mark.parametrize("wrong", ["link", "mode", pytest.param("owner", marks=as_root)])
 def test_a_prepared_folder_for_the_socket_is_not_trusted(
     make_server: MakeServer, folder: Path, wrong: str
 ) -> None:
     (folder / ("x" * 100)).mkdir()
     server = make_server(folder / ("x" * 100) / ".data")
-    trap = address.folder(server.place)
+    user, trap = server.place.account, address.folder(server.place)
     if wrong == "link":
         trap.symlink_to(folder)
     else:
-        trap.mkdir()
-        trap.chmod(0o777)
+        trap.mkdir(mode=0o755 if wrong == "mode" else 0o700)
+    if wrong != "owner":
+        os.chown(trap, user.uid, user.gid, follow_symlinks=False)
 
     with pytest.raises(StartError, match=f"{trap} must be a folder of"):
         server.ensure_running()
