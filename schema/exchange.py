@@ -90,7 +90,7 @@ allowance AS MATERIALIZED (
     FROM standing
 ),
 returned AS MATERIALIZED (
-    SELECT order_id
+    SELECT order_id, clock_timestamp() AS at
     FROM orders
     WHERE in_line
       AND attempt > 0
@@ -100,7 +100,7 @@ returned AS MATERIALIZED (
     FOR NO KEY UPDATE SKIP LOCKED
 ),
 fresh AS MATERIALIZED (
-    SELECT order_id
+    SELECT order_id, clock_timestamp() AS at
     FROM orders
     WHERE in_line
       AND seq >= %(floor)s::bigint
@@ -108,15 +108,23 @@ fresh AS MATERIALIZED (
     LIMIT (SELECT orders FROM allowance) - (SELECT count(*) FROM returned)
     FOR NO KEY UPDATE SKIP LOCKED
 ),
+next AS MATERIALIZED (
+    SELECT order_id, at FROM returned
+    UNION ALL
+    SELECT order_id, at FROM fresh
+),
 claimed AS (
     UPDATE orders
     SET status = 'processing',
         worker_id = %(worker_id)s,
         attempt = attempt + 1,
         attempt_limit = COALESCE(attempt_limit, attempt + %(max_attempts)s::integer),
-        started_at = GREATEST(clock_timestamp(), %(since)s::timestamptz)
-    WHERE order_id = ANY (ARRAY (SELECT order_id FROM returned UNION ALL SELECT order_id FROM fresh))
-    RETURNING order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, created_at, started_at
+        started_at = GREATEST(next.at, %(since)s::timestamptz)
+    FROM next
+    WHERE orders.order_id = next.order_id
+      AND orders.order_id = ANY (ARRAY (SELECT order_id FROM next))
+    RETURNING orders.order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, created_at,
+              started_at
 )
 SELECT order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, created_at, started_at,
        'claimed' AS outcome
