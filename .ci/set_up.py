@@ -30,9 +30,10 @@ def main() -> int:
 
 
 def set_up(wanted: str) -> int:
-    """Build the environment anew: a half-made one, or one of another Python, is no base for it."""
+    """Install what is wanted, on top of what is there unless that is half-made or another Python's."""
     print("setting up .venv (once, about half a minute)", file=sys.stderr, flush=True)
-    shutil.rmtree(VENV, ignore_errors=True)
+    if (stamped() or "").split()[:1] != wanted.split()[:1]:
+        shutil.rmtree(VENV, ignore_errors=True)
     if subprocess.call([sys.executable, "-m", "venv", VENV]) != 0:
         return fail("no virtual environment can be made: is Python's venv module (python3-venv) installed?")
     pip = [VENV / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
@@ -44,11 +45,10 @@ def set_up(wanted: str) -> int:
 
 
 def fingerprint() -> str:
-    """Return what the environment depends on: this Python, this place and the files that list packages."""
-    digest = hashlib.sha256(repr((sys.version, sys.executable, str(ROOT))).encode())
-    for name in INPUTS:
-        digest.update((ROOT / name).read_bytes())
-    return digest.hexdigest()
+    """Return what the environment depends on: this Python in this place, and the lists of packages."""
+    python = repr((sys.version, sys.executable, str(ROOT))).encode()
+    packages = b"".join((ROOT / name).read_bytes() for name in INPUTS)
+    return " ".join(hashlib.sha256(part).hexdigest() for part in (python, packages))
 
 
 def stamped() -> str | None:
@@ -62,4 +62,7 @@ def fail(message: str) -> int:
     return 1
 
 
-sys.exit(main())
+try:
+    sys.exit(main())
+except KeyboardInterrupt:
+    sys.exit(130)
