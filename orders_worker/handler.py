@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from orders_worker.context import Context
+from orders_worker.signals import StoppedError
 from schema.errors import SettingError
 from schema.exchange import Claim
 
@@ -43,7 +44,9 @@ def load(name: str) -> Handler:
         handler = importlib.import_module(module_name)
         for part in attribute.split("."):
             handler = getattr(handler, part)
-    except Exception as error:
+    except StoppedError:
+        raise
+    except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())
         raise SettingError(
             "ORDERS_HANDLER", name, f"it can't be imported: {type(error).__name__}: {reason}"

@@ -16,8 +16,11 @@ class Link:
     `retry_at` is when to try again, on the clock of `time.monotonic()`; `broken` until a try succeeds.
     """
 
-    def __init__(self, connect: Callable[[], Connection]) -> None:
+    def __init__(
+        self, connect: Callable[[], Connection], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._connect = connect
+        self._clock = clock
         self._connection: Connection | None = None
         self._failures = 0
         self.retry_at = 0.0
@@ -37,7 +40,7 @@ class Link:
         """Drop the connection after a failure."""
         self.close()
         pause = min(PAUSE_SECONDS * 2.0**self._failures, PAUSE_CEILING_SECONDS)
-        self.retry_at = time.monotonic() + pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        self.retry_at = self._clock() + pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
         self._failures = min(self._failures + 1, 10)
 
     def recover(self) -> None:

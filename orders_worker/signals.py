@@ -10,8 +10,12 @@ from types import FrameType
 _SAME_SECONDS = 1.0
 
 
+class StoppedError(SystemExit):
+    """A signal came before the program had begun: it ends with status 0."""
+
+
 def _exit_at_once() -> None:
-    raise SystemExit(0)
+    raise StoppedError(0)
 
 
 class StopSignals:

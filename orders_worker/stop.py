@@ -1,6 +1,7 @@
 """How a worker ends: it stops claiming, waits for its handlers, hands the rest back, and gives up at last."""
 
 import time
+from collections.abc import Callable
 
 from orders_worker.signals import StopSignals
 from schema import logs
@@ -14,9 +15,12 @@ _log = logs.Log(__name__)
 class Stop:
     """The stages of the end, as the dispatcher asks for them; `signals` may begin or hasten it."""
 
-    def __init__(self, signals: StopSignals, *, shutdown_seconds: float) -> None:
+    def __init__(
+        self, signals: StopSignals, *, shutdown_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._signals = signals
         self._shutdown_seconds = shutdown_seconds
+        self._clock = clock
         self._began_at: float | None = None
         self._handed_back_at: float | None = None
 
@@ -30,22 +34,20 @@ class Stop:
     def begin(self) -> None:
         """Stop claiming, without a signal."""
         if self._began_at is None:
-            self._began_at = time.monotonic()
+            self._began_at = self._clock()
             _log.info("worker_stopping")
 
     def hands_back(self) -> bool:
         """Whether what still runs is handed back now: the time is over, or it was asked for twice."""
         if self._handed_back_at is None and self.requested:
             assert self._began_at is not None  # noqa: S101 - requested
-            if self._signals.impatient or time.monotonic() >= self._began_at + self._shutdown_seconds:
-                self._handed_back_at = time.monotonic()
+            if self._signals.impatient or self._clock() >= self._began_at + self._shutdown_seconds:
+                self._handed_back_at = self._clock()
         return self._handed_back_at is not None
 
     def over(self) -> bool:
         """Whether to leave even if not everything could be written."""
-        return (
-            self._handed_back_at is not None and time.monotonic() >= self._handed_back_at + HAND_BACK_SECONDS
-        )
+        return self._handed_back_at is not None and self._clock() >= self._handed_back_at + HAND_BACK_SECONDS
 
     def next_at(self) -> float | None:
         """Return when the next stage begins, on the clock of `time.monotonic()`."""

@@ -1,0 +1,274 @@
+import signal
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from orders_worker.attempt import Attempt, Completed, Work, error_text
+from orders_worker.backoff import backoff
+from orders_worker.bell import Bell
+from orders_worker.hand import Hand
+from orders_worker.link import Link
+from orders_worker.signals import StopSignals
+from orders_worker.stop import HAND_BACK_SECONDS, Stop
+from orders_worker.transaction import HandlerConnections, TransactionError
+from schema.connection import Connection
+from schema.errors import DatabaseUnavailableError
+from schema.exchange import Claim
+from schema.states import Outcome
+from schema.workers import Registration
+
+BEGAN = datetime(2031, 5, 1, tzinfo=UTC)
+
+
+def make_claim(number: int = 1, *, attempt: int = 1, limit: int = 5, seconds: float = 0.0) -> Claim:
+    return Claim(
+        order_id=UUID(int=number),
+        attempt=attempt,
+        attempt_limit=limit,
+        seq=number,
+        user_id="ada",
+        item_ids=["tea"],
+        total_amount=Decimal("250.75"),
+        created_at=BEGAN,
+        started_at=BEGAN + timedelta(seconds=seconds),
+    )
+
+
+def never(*_: object) -> Any:
+    raise AssertionError("not in this test")
+
+
+def make_attempt(claim: Claim, handler: Any = never, *, base_seconds: float = 1.0) -> Attempt:
+    work = Work(
+        handler=handler,
+        connections=HandlerConnections("host=/nowhere", size=1, lease_seconds=1, timeout_seconds=0.01),
+        probe=never,
+        max_attempts=5,
+        backoff_seconds=base_seconds,
+        timeout_seconds=None,
+    )
+    return Attempt(claim, worker_id="w", work=work)
+
+
+# Backoff.
+
+
+@pytest.mark.parametrize(("failures", "doubled"), [(1, 10), (2, 20), (5, 160), (7, 600), (10**9, 600)])
+def test_backoff_doubles_up_to_ten_minutes_and_varies_by_a_quarter(failures: int, doubled: float) -> None:
+    waits = [backoff(failures, base_seconds=10) for _ in range(500)]
+
+    assert doubled * 0.75 <= min(waits) < doubled * 0.8
+    assert doubled * 1.2 < max(waits) <= doubled * 1.25
+
+
+@pytest.mark.parametrize(
+    ("attempt", "limit", "spent"),
+    [(1, 5, 1), (4, 5, 4), (4, 7, 2), (9, 10, 4), (2, 100, 1)],
+    ids=["first", "fourth", "two released", "redriven", "generous"],
+)
+def test_backoff_counts_the_attempts_spent(attempt: int, limit: int, spent: int) -> None:
+    ending = make_attempt(make_claim(attempt=attempt, limit=limit)).ending(Outcome.RAISED, "no")
+
+    assert 0.75 <= ending.retry_seconds / 2 ** (spent - 1) <= 1.25
+
+
+# What an error looks like in the database.
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("no stock"), "ValueError: no stock"),
+        (ValueError(), "ValueError"),
+        (ValueError("a\0b"), "ValueError: a\N{REPLACEMENT CHARACTER}b"),
+        (ValueError("\ud800"), "ValueError: ?"),
+        (ValueError("é" * 3000), "ValueError: " + "é" * 1988),
+        (MuteError("said nothing"), "MuteError"),
+        (SystemExit(3), "SystemExit: 3"),
+    ],
+)
+def test_error_is_told_with_its_class_and_can_be_stored(error: BaseException, text: str) -> None:
+    assert error_text(error) == text
+
+
+def test_reason_of_a_rejection_is_told_without_its_class() -> None:
+    assert error_text(ValueError("no stock"), named=False) == "no stock"
+
+
+# An attempt that is given up.
+
+
+def test_attempt_given_up_before_its_thread_took_it_never_calls_the_handler() -> None:
+    attempt = make_attempt(make_claim())
+
+    assert attempt.abandon()
+    assert attempt.run() is None
+    assert not attempt.abandon()
+
+
+def test_attempt_that_is_over_can_not_be_given_up_or_replaced() -> None:
+    attempt = make_attempt(make_claim(), lambda *_: None)
+
+    assert isinstance(attempt.run(), Completed)
+    assert not attempt.abandon()
+    assert not attempt.replace()
+
+
+def test_result_of_an_attempt_given_up_meanwhile_is_ignored_and_its_transaction_refused() -> None:
+    errors: list[BaseException] = []
+
+    def handle(*_: object) -> None:
+        attempt.abandon()
+        try:
+            attempt.context.transaction()
+        except TransactionError as error:
+            errors.append(error)
+
+    attempt = make_attempt(make_claim(), handle)
+
+    assert attempt.run() is None
+    assert attempt.context.cancel_requested
+    assert len(errors) == 1
+
+
+# The hand.
+
+
+def test_hand_reports_the_oldest_claim_and_never_one_younger_than_the_last_exchange() -> None:
+    hand = Hand(Registration("w1", BEGAN))
+    old, young = make_claim(1, seconds=1), make_claim(2, seconds=5)
+    assert hand.held().oldest_claim_at == BEGAN
+
+    hand.take([make_attempt(old), make_attempt(young)], at=BEGAN + timedelta(seconds=4))
+    assert hand.held().oldest_claim_at == old.started_at
+    assert len(hand) == 2
+    hand.drop([old.fence, make_claim(9).fence])
+
+    # The exchange under way may claim from four seconds on, earlier than the claim in hand.
+    assert hand.held().oldest_claim_at == BEGAN + timedelta(seconds=4)
+    assert hand.held().order_ids == [young.order_id]
+
+
+def test_hand_passes_a_cancel_on_to_the_attempts_it_names() -> None:
+    hand = Hand(Registration("w1", BEGAN))
+    attempts = [make_attempt(make_claim(number)) for number in (1, 2)]
+    hand.take(attempts, at=BEGAN)
+
+    hand.request_cancel(frozenset({UUID(int=2), UUID(int=3)}))
+
+    assert [attempt.context.cancel_requested for attempt in attempts] == [False, True]
+
+
+def test_hand_is_empty_under_a_new_id() -> None:
+    hand = Hand(Registration("w1", BEGAN))
+    attempt = make_attempt(make_claim())
+    hand.take([attempt], at=BEGAN)
+
+    assert hand.renew(Registration("w2", BEGAN + timedelta(seconds=9))) == [attempt]
+    assert len(hand) == 0
+    assert hand.held().worker_id == "w2"
+    assert hand.held().oldest_claim_at == BEGAN + timedelta(seconds=9)
+
+
+# The end.
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_second_signal_is_impatient_only_when_it_comes_a_second_later(clock: Clock) -> None:
+    signals = StopSignals(clock)
+    before = [signals.requested, signals.impatient]
+
+    with pytest.raises(SystemExit):  # nobody else is told yet
+        signals.receive(signal.SIGTERM, None)
+    after_first = [signals.requested, signals.impatient]
+    clock.now += 1.0
+    with pytest.raises(SystemExit):
+        signals.receive(signal.SIGINT, None)
+    after_same = [signals.requested, signals.impatient]
+    clock.now += 0.1
+    with pytest.raises(SystemExit):
+        signals.receive(signal.SIGTERM, None)
+
+    assert [before, after_first, after_same] == [[False, False], [True, False], [True, False]]
+    assert signals.impatient
+
+
+def test_stop_hands_back_when_the_time_is_over_and_leaves_a_little_later(clock: Clock) -> None:
+    stop = Stop(StopSignals(clock), shutdown_seconds=30, clock=clock)
+    assert not stop.requested
+    assert stop.next_at() is None
+
+    stop.begin()
+    assert (stop.requested, stop.hands_back(), stop.over()) == (True, False, False)
+    assert stop.next_at() == clock.now + 30
+
+    clock.now += 30
+    assert stop.hands_back()
+    assert stop.next_at() == clock.now + HAND_BACK_SECONDS
+    assert not stop.over()
+    clock.now += HAND_BACK_SECONDS
+    assert stop.over()
+
+
+def test_impatience_hands_back_at_once(clock: Clock) -> None:
+    signals = StopSignals(clock)
+    stop = Stop(signals, shutdown_seconds=30, clock=clock)
+    for pause in (0.0, 1.5):
+        clock.now += pause
+        with pytest.raises(SystemExit):
+            signals.receive(signal.SIGTERM, None)
+
+    assert stop.requested
+    assert stop.hands_back()
+
+
+# The connection of the dispatcher, and what wakes a thread.
+
+
+def test_pauses_between_tries_to_connect_grow_to_two_seconds(clock: Clock) -> None:
+    def connect() -> Connection:
+        raise DatabaseUnavailableError
+
+    link = Link(connect, clock=clock)
+    pauses = []
+    for _ in range(12):
+        with pytest.raises(DatabaseUnavailableError):
+            link.connection()
+        link.lose()
+        pauses.append(link.retry_at - clock.now)
+
+    assert link.broken
+    assert 0.05 <= pauses[0] <= 0.1
+    assert all(1 <= pause <= 2 for pause in pauses[5:])
+    link.recover()
+    assert not link.broken
+
+
+def test_bell_rung_often_wakes_once_and_is_not_clogged() -> None:
+    bell = Bell()
+    for _ in range(100_000):
+        bell.ring()
+
+    bell.wait(60, connection=None)
+    while_quiet = Bell()
+    while_quiet.wait(0.001, connection=None)

@@ -1,0 +1,142 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import conninfo
+
+from schema import migrate
+from schema.embedded.server import Server
+from tests.worker.conftest import StartWorker
+
+MODULES = {
+    "broken": "def handle(:\n    pass\n",
+    "raising": 'raise RuntimeError("first line\\nsecond line\\n\\nfourth")',
+    "no_callable": "handle = 7",
+    "fine": "def handle(order, context): pass",
+    "asynchronous": "async def handle(order, context): pass",
+    "generating": "def handle(order, context):\n    yield",
+    "needs_more": "import a_module_that_is_not_there",
+    "leaves": "import sys\nsys.exit('usage: leaves')",
+}
+
+SECRET = "s3cr3t"  # noqa: S105 - to be found nowhere
+
+BAD = [
+    ("ORDERS_CONCURRENCY", "0", "0"),
+    ("ORDERS_CONCURRENCY", "x", "x"),
+    ("ORDERS_CONCURRENCY", "1001", "1001"),
+    ("ORDERS_CONCURRENCY", "-1", "-1"),
+    ("ORDERS_CONCURRENCY", "1.5", "1.5"),
+    ("ORDERS_LEASE_SECONDS", "nan", "nan"),
+    ("ORDERS_LEASE_SECONDS", "0.5", "0.5"),
+    ("ORDERS_LEASE_SECONDS", "inf", "inf"),
+    ("ORDERS_POLL_SECONDS", "2", "2"),
+    ("ORDERS_POLL_SECONDS", "0", "0"),
+    ("ORDERS_MAX_ATTEMPTS", "0", "0"),
+    ("ORDERS_BACKOFF_SECONDS", "-1", "-1"),
+    ("ORDERS_BACKOFF_SECONDS", "601", "601"),
+    ("ORDERS_TIMEOUT_SECONDS", "0", "0"),
+    ("ORDERS_TIMEOUT_SECONDS", "soon", "soon"),
+    ("ORDERS_SHUTDOWN_SECONDS", "1e9", "1e9"),
+    ("ORDERS_SIMULATED_SECONDS", "two", "two"),
+    ("ORDERS_HANDLER_CONNECTIONS", "11", "11"),
+    ("ORDERS_LOG_FORMAT", "yaml", "yaml"),
+    ("DATABASE_URL", f"postgresql://orders:{SECRET}@[db/orders", ""),
+    ("DATABASE_URL", f"mysql://orders:{SECRET}@db/orders", ""),
+    ("DATABASE_URL", f"postgresql://orders:{SECRET}@db:x/orders?no=such", ""),
+    ("ORDERS_HANDLER", "no_such_module:handle", "no_such_module"),
+    ("ORDERS_HANDLER", "fine:missing", "missing"),
+    ("ORDERS_HANDLER", "fine", "fine"),
+    ("ORDERS_HANDLER", ":handle", ":handle"),
+    ("ORDERS_HANDLER", "fine:", "fine:"),
+    ("ORDERS_HANDLER", "..fine:handle", "..fine"),
+    ("ORDERS_HANDLER", "no_callable:handle", "callable"),
+    ("ORDERS_HANDLER", "broken:handle", "SyntaxError"),
+    ("ORDERS_HANDLER", "raising:handle", "first line second line fourth"),
+    ("ORDERS_HANDLER", "needs_more:handle", "a_module_that_is_not_there"),
+    ("ORDERS_HANDLER", "asynchronous:handle", "plain function"),
+    ("ORDERS_HANDLER", "generating:handle", "plain function"),
+    ("ORDERS_HANDLER", "leaves:handle", "usage: leaves"),
+]
+
+
+def run(folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "orders_worker"],
+        cwd=folder,
+        env={**os.environ, "DATABASE_URL": "host=/nowhere", **settings},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("name", "value", "named"), BAD)
+def test_bad_setting_stops_the_worker_with_one_line_that_names_it(
+    tmp_path: Path, name: str, value: str, named: str
+) -> None:
+    for module, source in MODULES.items():
+        (tmp_path / f"{module}.py").write_text(source)
+
+    ended = run(tmp_path, **{name: value})
+
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(name)
+    assert named in line
+    assert "Traceback" not in line
+    assert SECRET not in line
+
+
+def test_schema_that_is_missing_stops_the_worker_with_the_command_to_run(
+    tmp_path: Path, empty_database_url: str
+) -> None:
+    ended = run(tmp_path, DATABASE_URL=empty_database_url)
+
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "orders migrate" in line
+
+
+@pytest.mark.slow
+def test_database_that_stays_away_is_said_once_and_waited_for_30_seconds(tmp_path: Path) -> None:
+    ended = run(tmp_path, DATABASE_URL=f"postgresql://orders:{SECRET}@127.0.0.1:1/orders")
+
+    assert ended.returncode == 1
+    waiting, given_up = ended.stderr.splitlines()
+    assert waiting.startswith("waiting for the database (DATABASE_URL)")
+    assert given_up.startswith("no database within 30 seconds")
+    assert SECRET not in ended.stderr
+
+
+def test_worker_starts_when_the_database_comes_up_meanwhile(
+    start_worker: StartWorker, private_server: Server, wait_until: Callable[..., Any]
+) -> None:
+    url = private_server.url
+    migrate.upgrade(url)
+    private_server.stop()
+    worker = start_worker(url=url, ready=False)
+    wait_until(lambda: "waiting for the database" in worker.log)
+
+    private_server.ensure_running()
+
+    wait_until(lambda: "worker_registered" in worker.log)
+    assert worker.log.count("waiting for") == 1
+    assert worker.stop() == 0
+
+
+def test_password_is_in_no_message_of_a_worker_that_can_not_log_in(
+    start_worker: StartWorker, database_url: str, wait_until: Callable[..., Any]
+) -> None:
+    url = conninfo.make_conninfo(database_url, dbname="no_such_database", password=SECRET)
+    worker = start_worker(url=url, ready=False)
+    wait_until(lambda: "waiting for the database" in worker.log)
+
+    assert worker.stop() == 0
+    assert SECRET not in worker.log
