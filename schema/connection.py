@@ -115,8 +115,12 @@ _URL_EXPECTED = "expected a URL such as postgresql://user:password@host:5432/ord
 
 def _masked(value: str) -> str:
     """Hide what stands where a password may stand, also in a string that is no URL."""
-    hidden = re.sub(r"(//[^:@/]*:).*@", r"\1***@", value)
-    return re.sub(r"(password\s*=\s*)('[^']*'|[^\s&]*)", r"\1***", hidden, flags=re.IGNORECASE)
+    hidden = re.sub(r"((?://)?[^:/]*:)(?!//).*@", r"\1***@", value, flags=re.DOTALL)
+    return re.sub(_HIDDEN, r"\1***", hidden, flags=re.IGNORECASE | re.DOTALL)
+
+
+_HIDDEN = r"(password\s*=\s*)('(?:\\.|[^'\\])*'?|(?:\\.|\S)*)"
+"""A keyword's value as libpq reads it: quoted or up to a blank, either with backslashes before anything."""
 
 
 def _without(url: str, *, defaults: dict[str, Any]) -> dict[str, Any]:
