@@ -1,0 +1,118 @@
+from typing import Any
+
+import pytest
+
+from schema import metrics, pause
+from schema.states import Status
+
+
+def test_original_s_sample_takes_3976_seconds(queue: Any) -> None:
+    queue.worker("w", slots=1)
+    queue.connection.execute(
+        "INSERT INTO orders (order_id, user_id, item_ids, total_amount)"
+        " SELECT gen_random_uuid(), 'ada', '{tea}', 1 FROM generate_series(1, 1987)"
+    )
+    queue.insert("processing")
+    start = "2026-01-01 00:00:00Z"
+    queue.insert("completed", created_at=start, started_at=start, finished_at="2026-01-01 00:00:02Z")
+
+    read = metrics.read(queue.connection, simulated_seconds=99)
+
+    assert read.counts[Status.PENDING] == 1987
+    assert read.counts[Status.PROCESSING] == 1
+    assert read.estimated_processing_time == 3976
+    assert read.average_processing_time == 2
+
+
+def test_every_state_is_counted_also_with_no_order_in_it(queue: Any) -> None:
+    empty = metrics.read(queue.connection, simulated_seconds=2)
+    for status in Status:
+        queue.insert(status)
+    full = metrics.read(queue.connection, simulated_seconds=2)
+
+    assert empty.counts == dict.fromkeys(Status, 0)
+    assert full.counts == dict.fromkeys(Status, 1)
+    assert (empty.average_processing_time, empty.estimated_processing_time) == (0, 0)
+
+
+def test_counts_follow_edits_made_by_hand(queue: Any) -> None:
+    order_id = queue.insert()
+    queue.change(order_id, "status = 'cancelled', finished_at = clock_timestamp()")
+
+    assert metrics.read(queue.connection, simulated_seconds=2).counts[Status.CANCELLED] == 1
+    queue.connection.execute("DELETE FROM orders")
+    assert sum(metrics.read(queue.connection, simulated_seconds=2).counts.values()) == 0
+
+
+@pytest.mark.parametrize(("seconds", "average"), [("1.499999", 1), ("1.5", 2), ("2.5", 3), ("0.4", 0)])
+def test_average_is_rounded_half_up(queue: Any, seconds: str, average: int) -> None:
+    finished = queue.value(f"SELECT TIMESTAMPTZ '2026-01-01' + INTERVAL '{seconds} seconds'")
+    queue.insert("completed", created_at="2026-01-01", started_at="2026-01-01", finished_at=finished)
+
+    assert metrics.read(queue.connection, simulated_seconds=2).average_processing_time == average
+
+
+@pytest.mark.parametrize(("simulated", "estimate"), [(2, 4), (0.25, 1), (0.2, 0), (0, 0), (1e-05, 0)])
+def test_with_nothing_completed_an_order_takes_the_simulated_time(
+    queue: Any, simulated: float, estimate: int
+) -> None:
+    queue.line(2)
+
+    assert metrics.read(queue.connection, simulated_seconds=simulated).estimated_processing_time == estimate
+
+
+def test_estimate_takes_the_time_in_a_slot_and_not_the_time_in_line(queue: Any) -> None:
+    queue.insert(
+        "completed",
+        created_at="2026-01-01 00:00:00Z",
+        started_at="2026-01-01 01:00:00Z",
+        finished_at="2026-01-01 01:00:03Z",
+    )
+    queue.line(4)
+
+    read = metrics.read(queue.connection, simulated_seconds=2)
+
+    assert (read.average_processing_time, read.estimated_processing_time) == (3603, 12)
+
+
+def test_only_the_slots_of_living_workers_count(queue: Any) -> None:
+    queue.line(12)
+    queue.worker("one", slots=2)
+    queue.worker("two", slots=1)
+    queue.worker("dead", slots=100, dead_at="now")
+    queue.worker("lapsed", slots=100, lease_seconds=10, heartbeat_at="2001-01-01")
+
+    read = metrics.read(queue.connection, simulated_seconds=2)
+
+    assert (read.live_workers, read.live_slots) == (2, 3)
+    assert read.estimated_processing_time == 8
+
+
+@pytest.mark.parametrize("slots", [None, 0])
+def test_without_any_slot_one_is_assumed(queue: Any, slots: int | None) -> None:
+    queue.line(3)
+    if slots is not None:
+        queue.worker(slots=slots)
+
+    assert metrics.read(queue.connection, simulated_seconds=2).estimated_processing_time == 6
+
+
+def test_completed_orders_without_a_start_are_left_out_of_the_time_in_a_slot(queue: Any) -> None:
+    queue.insert("completed", started_at=None, worker_id=None)
+    queue.line(3)
+
+    assert metrics.read(queue.connection, simulated_seconds=2).estimated_processing_time == 6
+
+
+def test_retrying_orders_are_no_part_of_the_estimate(queue: Any) -> None:
+    queue.insert("retrying")
+
+    assert metrics.read(queue.connection, simulated_seconds=2).estimated_processing_time == 0
+
+
+def test_pause_is_shown(queue: Any) -> None:
+    assert not metrics.read(queue.connection, simulated_seconds=2).paused
+    pause.pause(queue.connection)
+    assert metrics.read(queue.connection, simulated_seconds=2).paused
+    queue.connection.execute("DELETE FROM queue")
+    assert not metrics.read(queue.connection, simulated_seconds=2).paused
