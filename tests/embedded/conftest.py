@@ -87,8 +87,8 @@ def dispose(server: Server) -> None:
         shutil.rmtree(address.folder(place), ignore_errors=True)
     if place.folder.parent == STORE:
         shutil.rmtree(place.folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            STORE.rmdir()
+    with contextlib.suppress(OSError):
+        STORE.rmdir()
 
 
 def call(code: str, **options: Any) -> "subprocess.Popen[str]":

