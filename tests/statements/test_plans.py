@@ -63,6 +63,13 @@ INSERT INTO orders (order_id, user_id, item_ids, total_amount)
 SELECT gen_random_uuid(), 'ada', '{tea}', 1 FROM generate_series(1, 1000)
 """
 
+ORDINARY = """
+INSERT INTO orders (order_id, user_id, item_ids, total_amount)
+SELECT gen_random_uuid(), gen_random_uuid()::text,
+       ARRAY[gen_random_uuid()::text, gen_random_uuid()::text, gen_random_uuid()::text], 150.75
+FROM generate_series(1, 1000)
+"""
+
 STATISTICS = ["new", "from when it was empty", "from when it was small"]
 PLANS = ["force_custom_plan", "force_generic_plan"]
 
@@ -296,7 +303,7 @@ def test_million_cancelled_and_retrying_orders_in_front_cost_the_claim_nothing(
 def test_completing_changes_no_index(queue: Any, connect: Callable[[], Connection]) -> None:
     queue.worker()
     queue.connection.execute("TRUNCATE orders")
-    queue.connection.execute(FEW)
+    queue.connection.execute(ORDINARY)
     counts = "SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'orders'"
     queue.connection.execute("SELECT pg_stat_force_next_flush()")
     before = connect().execute(counts).fetchone()
@@ -310,4 +317,4 @@ def test_completing_changes_no_index(queue: Any, connect: Callable[[], Connectio
     assert queue.value("SELECT count(*) FROM orders WHERE status = 'completed'") == 1000
     assert before is not None
     assert after is not None
-    assert after[0] - before[0] >= 950
+    assert after[0] - before[0] >= 900
