@@ -90,6 +90,7 @@ def test_what_outlasts_the_shutdown_time_is_handed_back(
     assert queue.attempts(order_id) == [(1, "released")]
 
 
+@pytest.mark.slow
 def test_locked_row_at_the_end_is_left_to_the_rescue(
     start_worker: StartWorker,
     queue: Queue,
@@ -109,6 +110,7 @@ def test_locked_row_at_the_end_is_left_to_the_rescue(
     assert queue.until(order_id, "completed").attempt == 2
 
 
+@pytest.mark.slow
 def test_handlers_own_threads_do_not_keep_the_process_alive(start_worker: StartWorker, queue: Queue) -> None:
     worker = start_worker("""
 def handle(order, context):

@@ -130,7 +130,7 @@ def handle(order, context):
     if order.seq < 3:
         wait_for("never")
 """,
-        ORDERS_TIMEOUT_SECONDS=3,
+        ORDERS_TIMEOUT_SECONDS=2,
         ORDERS_CONCURRENCY=2,
         ORDERS_MAX_ATTEMPTS=1,
     )
