@@ -4,12 +4,15 @@ import os
 import sys
 import threading
 
+import psycopg
+
 from orders_worker import worker
 from orders_worker.config import WorkerConfig
 from orders_worker.handler import load
 from orders_worker.signals import StopSignals
 from orders_worker.simulated import Simulated
 from schema import logs, revision, startup
+from schema.errors import StartError
 
 EXIT_SECONDS = 3.0
 """How long the process waits for threads of the handlers' own once it is done."""
@@ -41,8 +44,13 @@ def _main() -> int:
     handler = load(config.handler) if config.handler else Simulated(config.simulated_seconds)
     url = config.database.resolve()
     first = startup.connect(url, name="orders-worker")
-    revision.check(first)
-    return worker.run(config, url=url, handler=handler, signals=signals, first=first)
+    try:
+        with first:
+            revision.check(first)
+            registration = worker.register(first, config=config)
+    except psycopg.Error as error:
+        raise StartError(f"the database refuses this worker: {logs.first_line(error)}") from error
+    return worker.run(config, url=url, handler=handler, signals=signals, registration=registration)
 
 
 if __name__ == "__main__":

@@ -218,7 +218,6 @@ class Dispatcher:
         for attempt in dropped:
             attempt.abandon()
         _log.warning("worker_was_declared_dead", old_worker_id=old, dropped=len(dropped))
-        logs.bind(worker_id=self._hand.worker_id)
 
     def _write_endings(self, connection: Connection) -> None:
         unwritten = unfinished.end(connection, self._hand.worker_id, endings=list(self._endings.values()))

@@ -30,14 +30,28 @@ LEFT_BEHIND_STATUS = 4
 _log = logs.Log(__name__)
 
 
-def run(config: WorkerConfig, *, url: str, handler: Handler, signals: StopSignals, first: Connection) -> int:
+def register(connection: Connection, *, config: WorkerConfig) -> Registration:
+    """Enter this process as a new worker; its id is on every event of this thread from now on."""
+    registration = workers.register(
+        connection,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        slots=config.concurrency,
+        lease_seconds=config.lease_seconds,
+    )
+    logs.bind(worker_id=registration.worker_id)
+    _log.info("worker_registered", slots=config.concurrency)
+    return registration
+
+
+def run(
+    config: WorkerConfig, *, url: str, handler: Handler, signals: StopSignals, registration: Registration
+) -> int:
     """Work orders until a signal comes; return the exit status.
 
-    `first` is a connection that has proved the database to be there; it is closed here.
+    `registration` is what `register` returned.
     """
-    register = functools.partial(_register, config=config)
-    with first:
-        hand = Hand(register(first))
+    hand = Hand(registration)
     mailbox: Mailbox = SimpleQueue()
     signals.call(lambda: mailbox.put(None))
     work = _work(config, url=url, handler=handler)
@@ -49,7 +63,7 @@ def run(config: WorkerConfig, *, url: str, handler: Handler, signals: StopSignal
         work=work,
         stop=Stop(signals, shutdown_seconds=config.shutdown_seconds),
         link=Link(functools.partial(Connection.open, url, name="orders-dispatcher")),
-        register=register,
+        register=functools.partial(register, config=config),
         poll_seconds=config.poll_seconds,
     )
     heartbeat = Heartbeat(
@@ -97,15 +111,3 @@ def _status(dispatcher: Dispatcher, *, left_behind: int) -> int:
         return LEFT_BEHIND_STATUS
     _log.info("worker_stopped")
     return 0
-
-
-def _register(connection: Connection, *, config: WorkerConfig) -> Registration:
-    registration = workers.register(
-        connection,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        slots=config.concurrency,
-        lease_seconds=config.lease_seconds,
-    )
-    _log.info("worker_registered", worker_id=registration.worker_id, slots=config.concurrency)
-    return registration

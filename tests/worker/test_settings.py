@@ -1,4 +1,5 @@
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import pytest
 from psycopg import conninfo
 
 from schema import migrate
+from schema.connection import Connection
 from schema.embedded.server import Server
 from tests.worker.conftest import StartWorker
 
@@ -102,6 +104,22 @@ def test_schema_that_is_missing_stops_the_worker_with_the_command_to_run(
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert "orders migrate" in line
+
+
+def test_role_that_may_not_use_the_tables_stops_the_worker_with_one_line(
+    tmp_path: Path, connection: Connection, database_url: str
+) -> None:
+    role = f"nobody_{secrets.token_hex(4)}"
+    connection.execute(f"CREATE ROLE {role}")
+    options = conninfo.make_conninfo(database_url, options=f"-c role={role}")
+    try:
+        ended = run(tmp_path, DATABASE_URL=options)
+    finally:
+        connection.execute(f"DROP ROLE {role}")
+
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "permission denied" in line
 
 
 @pytest.mark.slow
