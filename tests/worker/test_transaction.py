@@ -202,36 +202,6 @@ def test_commit_that_broke_off_undone_is_a_failed_attempt(
     assert ledger() == [(order_id, 2, "booked")]
 
 
-def test_commit_that_succeeded_unheard_counts(
-    start_worker: StartWorker, queue: Queue, ledger: Callable[[], list[Any]], notes: Any
-) -> None:
-    # After the commit the server has no chance to answer: the worker's end of the wire is shut by then.
-    start_worker(f"""{BOOK}
-import socket
-from orders_worker.transaction import HandlerConnection
-
-def settle(self):
-    self.pgconn.send_query(b"COMMIT")
-    self.pgconn.flush()
-    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as other:
-        while other.execute("SELECT FROM ledger").rowcount == 0:
-            time.sleep(0.01)
-    self.sever()
-    raise psycopg.OperationalError("the connection is lost") if self.pgconn.finish() is None else None
-
-HandlerConnection.settle = settle
-
-def handle(order, context):
-    note(order)
-    book(context, order)
-""")
-    order_id = queue.submit_one()
-
-    assert queue.until(order_id, "completed").attempt == 1
-    assert ledger() == [(order_id, 1, "booked")]
-    assert len(notes()) == 1
-
-
 def test_more_slots_than_connections_wait_for_one_another(
     start_worker: StartWorker, queue: Queue, ledger: Callable[[], list[Any]], wait_until: Callable[..., Any]
 ) -> None:
