@@ -5,8 +5,7 @@ Any worker may do it; all of it is bounded and waits for no lock.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
-from uuid import UUID
+from typing import Any
 
 import psycopg
 
@@ -147,10 +146,9 @@ PATROL = f"""
 WITH page AS MATERIALIZED (
     SELECT order_id, attempt, worker_id, status, started_at
     FROM orders
-    WHERE started_at >= %(started_at)s
-      AND (started_at, order_id) > (%(started_at)s, %(order_id)s)
-    ORDER BY started_at, order_id
-    LIMIT {PATROL_LIMIT}
+    WHERE started_at > %(after)s
+    ORDER BY started_at
+    FETCH FIRST {PATROL_LIMIT} ROWS WITH TIES
 ),
 orphaned AS MATERIALIZED (
     SELECT order_id, attempt
@@ -161,6 +159,7 @@ orphaned AS MATERIALIZED (
           FROM workers
           WHERE workers.worker_id = page.worker_id
             AND workers.dead_at IS NULL)
+    LIMIT {PATROL_LIMIT}
 ),
 held AS MATERIALIZED (
     SELECT orders.order_id, orders.attempt, orders.worker_id, orders.started_at,
@@ -177,18 +176,9 @@ held AS MATERIALIZED (
     FOR NO KEY UPDATE OF orders SKIP LOCKED
 ),
 {MOVE}
-SELECT (SELECT count(*) FROM moved), started_at, order_id
-FROM page
-ORDER BY started_at DESC, order_id DESC
-LIMIT 1
+SELECT (SELECT count(*) FROM moved),
+       (SELECT max(started_at) FROM page)
 """
-
-
-class Reached(NamedTuple):
-    """The last order that a patrol has looked at."""
-
-    started_at: datetime
-    order_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,15 +186,15 @@ class Patrolled:
     """`moved` orders were returned; `reached` is where the next page begins, None at the end."""
 
     moved: int
-    reached: Reached | None
+    reached: datetime | None
 
 
-def patrol(connection: psycopg.Connection[Any], *, after: Reached | None) -> Patrolled:
+def patrol(connection: psycopg.Connection[Any], *, after: datetime | None) -> Patrolled:
     """Look through the next page of started orders for any that no known, living worker holds.
 
     Nothing in this package leaves such an order behind; a hand-made edit of `workers` or `orders` can.
     `after` is the `reached` of the last page, None to begin.
     """
-    started_at, order_id = after or ("-infinity", UUID(int=0))
-    row = connection.execute(PATROL, {"started_at": started_at, "order_id": order_id}).fetchone()
-    return Patrolled(moved=row[0], reached=Reached(*row[1:])) if row else Patrolled(moved=0, reached=None)
+    row = connection.execute(PATROL, {"after": after or "-infinity"}).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM gives one row
+    return Patrolled(moved=row[0], reached=row[1])

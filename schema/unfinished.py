@@ -44,7 +44,6 @@ moved AS (
         last_error = COALESCE(error, last_error)
     FROM held
     WHERE orders.order_id = held.order_id
-      AND orders.order_id = ANY (ARRAY (SELECT order_id FROM held))
     RETURNING orders.order_id, orders.attempt
 ),
 recorded AS (
@@ -70,7 +69,7 @@ held AS MATERIALIZED (
            {NEXT_STATE}
     FROM orders
     JOIN ending USING (order_id, attempt)
-    WHERE orders.order_id = ANY (%(order_ids)s::uuid[])
+    WHERE orders.order_id = ANY (ARRAY (SELECT order_id FROM ending))
       AND orders.worker_id = %(worker_id)s
       AND orders.status = 'processing'
     ORDER BY orders.seq
