@@ -67,7 +67,7 @@ held AS MATERIALIZED (
     SELECT orders.order_id
     FROM orders
     JOIN finished USING (order_id, attempt)
-    WHERE orders.order_id = ANY (%(order_ids)s::uuid[])
+    WHERE orders.order_id = ANY (ARRAY (SELECT order_id FROM finished))
       AND orders.worker_id = %(worker_id)s
       AND orders.status = 'processing'
     ORDER BY orders.seq

@@ -82,7 +82,7 @@ SELECT EXISTS (SELECT FROM beaten),
        ARRAY (
            SELECT order_id
            FROM orders
-           WHERE order_id = ANY (%(held)s::uuid[])
+           WHERE order_id = ANY (ARRAY (SELECT unnest(%(held)s::uuid[])))
              AND worker_id = %(worker_id)s
              AND cancel_requested_at IS NOT NULL)
 """

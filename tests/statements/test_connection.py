@@ -119,3 +119,7 @@ def test_pooled_connection_opens_like_any_other(database_url: str) -> None:
 
         assert row == ("pooled", "3s")
         assert connection.reply_seconds == 3
+
+
+def test_no_time_goes_into_compiling_statements(connection: Connection) -> None:
+    assert connection.execute("SHOW jit").fetchone() == ("off",)

@@ -88,7 +88,6 @@ TYPES = {
     "outcomes": "text[]",
     "retry_seconds": "double precision[]",
     "since": "timestamptz",
-    "started_at": "timestamptz",
     "worker_id": "text",
 }
 
@@ -100,6 +99,7 @@ STATEMENTS: dict[str, tuple[str, set[str]]] = {
     "exchange of 1": (exchange.EXCHANGE, CLAIM),
     "exchange of 1000": (exchange.EXCHANGE, CLAIM),
     "exchange from the beginning": (exchange.EXCHANGE, CLAIM),
+    "exchange of 100 with nothing finished": (exchange.EXCHANGE, CLAIM),
     "strays": (exchange.STRAYS, BY_START),
     "end": (unfinished._END, BY_KEY),
     "complete": (completion._COMPLETE, BY_KEY),
@@ -114,6 +114,7 @@ STATEMENTS: dict[str, tuple[str, set[str]]] = {
     "refusal": (refusal._STATUS, BY_KEY),
     "find": (orders._FIND.replace("%s", "%(order_id)s"), BY_KEY),
     "beat": (workers_module._BEAT, BY_KEY),
+    "beat with nothing held": (workers_module._BEAT, BY_KEY),
 }
 """Every statement that reads orders, but for the metrics' count of them all, and the indexes it goes by."""
 
@@ -157,6 +158,7 @@ class Loaded:
             "order_ids": (self.binds["order_ids"] * 10)[:count],
             "attempts": [1] * count,
             **({"floor": 0} if "beginning" in name else {}),
+            **({"order_ids": [], "attempts": [], "held": []} if "nothing" in name else {}),
         }
 
 
@@ -205,7 +207,7 @@ def open_loaded(url: str) -> Loaded:
             "floor": 1_400_000,
             "since": latest,
             "oldest_claim_at": latest,
-            "started_at": value("SELECT min(started_at) FROM orders"),
+            "after": value("SELECT min(started_at) FROM orders"),
             "max_attempts": 5,
         },
     )
@@ -271,6 +273,16 @@ def test_every_statement_goes_by_its_own_indexes_and_never_reads_all_orders(
     }
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("plan", PLANS)
+def test_exchange_looks_finished_orders_up_by_key_also_when_there_are_none(loaded: Loaded, plan: str) -> None:
+    for name in (name for name in STATEMENTS if name.startswith("exchange")):
+        (held,) = (node for node in loaded.explain(name, plan=plan) if node.get("Subplan Name") == "CTE held")
+
+        # To the planner `= ANY ('{}')` is false and implies every partial index's predicate.
+        assert indexes(list(nodes(held))) == {"orders_pkey"}
+
+
 def test_every_index_is_used_by_some_statement(queue: Any) -> None:
     existing = queue.value("SELECT array_agg(indexname) FROM pg_indexes WHERE tablename = 'orders'")
 
@@ -302,19 +314,26 @@ def test_million_cancelled_and_retrying_orders_in_front_cost_the_claim_nothing(
 
 def test_completing_changes_no_index(queue: Any, connect: Callable[[], Connection]) -> None:
     queue.worker()
+    # An ANALYZE by autovacuum, of any table, keeps pages from being pruned for as long as it takes.
+    assert any(hot_completions(queue, connect()) >= 900 for _ in range(5))
+
+
+def hot_completions(queue: Any, observer: Connection) -> int:
+    """Claim and complete 1,000 orders on a fresh table; return how many completions were HOT updates."""
     queue.connection.execute("TRUNCATE orders")
     queue.connection.execute(ORDINARY)
-    counts = "SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'orders'"
-    queue.connection.execute("SELECT pg_stat_force_next_flush()")
-    before = connect().execute(counts).fetchone()
-
+    before = hot_updates(queue, observer)
     finished: list[exchange.Fence] = []
     for _ in range(11):
         finished = [claim.fence for claim in queue.exchange(finished=finished, free=100).claimed]
-    queue.connection.execute("SELECT pg_stat_force_next_flush()")
-    after = connect().execute(counts).fetchone()
-
     assert queue.value("SELECT count(*) FROM orders WHERE status = 'completed'") == 1000
-    assert before is not None
-    assert after is not None
-    assert after[0] - before[0] >= 900
+    return hot_updates(queue, observer) - before
+
+
+def hot_updates(queue: Any, observer: Connection) -> int:
+    queue.connection.execute("SELECT pg_stat_force_next_flush()")
+    row = observer.execute(
+        "SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'orders'"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
