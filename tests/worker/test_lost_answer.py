@@ -106,7 +106,7 @@ def test_commit_whose_answer_was_lost_is_looked_up(
     start_worker: StartWorker, queue: Queue, wire: Wire, notes: Callable[..., list[dict[str, Any]]]
 ) -> None:
     queue.connection.execute("CREATE TABLE ledger (order_id uuid)")
-    start_worker(
+    worker = start_worker(
         """
 def handle(order, context):
     note(order)
@@ -122,3 +122,5 @@ def handle(order, context):
     assert queue.all("SELECT order_id FROM ledger") == [(order_id,)]
     assert len(notes()) == 1
     assert wire.to_lose is None
+    assert worker.stop() == 0
+    assert "claim_lost" not in worker.log

@@ -60,6 +60,31 @@ def test_stalled_workers_late_result_changes_nothing_and_it_goes_on_under_a_new_
     assert queue.find(order_id) == finished
 
 
+def test_late_result_of_a_worker_that_has_not_heard_of_its_death_is_lost(
+    start_worker: StartWorker,
+    queue: Queue,
+    notes: Callable[..., Any],
+    open_gate: Callable[..., None],
+    wait_until: Callable[..., Any],
+) -> None:
+    open_gate("hold")
+    # It beats every ten seconds and has no free slot: nothing tells it.
+    unaware = start_worker(FIRST_ATTEMPT_WAITS, ORDERS_LEASE_SECONDS=30)
+    order_id = queue.submit_one()
+    wait_until(lambda: notes("begun"))
+    queue.connection.execute("UPDATE workers SET dead_at = clock_timestamp()")
+    start_worker(FIRST_ATTEMPT_WAITS)
+    finished = queue.until(order_id, "completed")
+    assert finished.attempt == 2
+
+    open_gate()
+
+    wait_until(lambda: "claim_lost" in unaware.log)
+    assert queue.find(order_id) == finished
+    assert queue.attempts(order_id) == [(1, "rescued")]
+    wait_until(lambda: queue.worker_id(unaware))
+
+
 def test_stalled_worker_with_free_slots_claims_nothing_under_its_dead_id(
     start_worker: StartWorker,
     queue: Queue,

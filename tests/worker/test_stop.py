@@ -42,7 +42,7 @@ def test_second_signal_hands_back_without_spending_the_attempt_or_the_place(
     wait_until: Callable[..., Any],
     number: int,
 ) -> None:
-    worker = start_worker("handle = gated", ORDERS_CONCURRENCY=2)
+    worker = start_worker("handle = gated", ORDERS_CONCURRENCY=2, ORDERS_SHUTDOWN_SECONDS=300)
     first, second = queue.submit(2)
     before = queue.find(first)
     wait_until(lambda: len(notes("begun")) == 2)
