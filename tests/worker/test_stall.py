@@ -135,6 +135,7 @@ def test_worker_stopped_between_completing_update_and_commit_loses_the_order_wit
     other = start_worker(WRITES, ORDERS_LEASE_SECONDS=2)
 
     order = queue.until(order_id, "completed")
+    print("free after", free_after)
     assert free_after < 2
     assert (order.attempt, order.worker_id) == (2, queue.worker_id(other))
     stalled.send(signal.SIGCONT)

@@ -31,7 +31,11 @@ def test_overrunning_attempt_is_given_up_and_its_late_result_ignored(
 ) -> None:
     queue.connection.execute("CREATE TABLE ledger (order_id uuid); CREATE TABLE locked ()")
     worker = start_worker(
-        OVERRUNS, ORDERS_TIMEOUT_SECONDS=0.5, ORDERS_CONCURRENCY=2, ORDERS_HANDLER_CONNECTIONS=1
+        OVERRUNS,
+        ORDERS_LEASE_SECONDS=60,
+        ORDERS_TIMEOUT_SECONDS=0.5,
+        ORDERS_CONCURRENCY=2,
+        ORDERS_HANDLER_CONNECTIONS=1,
     )
     order_id = queue.submit_one()
 
@@ -39,6 +43,7 @@ def test_overrunning_attempt_is_given_up_and_its_late_result_ignored(
     assert (order.attempt, order.last_error) == (2, "the attempt took longer than ORDERS_TIMEOUT_SECONDS")
     assert queue.attempts(order_id) == [(1, "timed_out")]
     # Its transaction is over on the server, what it had locked is free, and its place is another's.
+    queue.connection.execute("SET lock_timeout = '5s'")
     queue.connection.execute("LOCK TABLE locked; SELECT 1")
     assert queue.one("SELECT count(*) FROM ledger") == 0
 
