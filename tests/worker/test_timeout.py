@@ -7,8 +7,9 @@ OVERRUNS = """
 def handle(order, context):
     note(order, seconds_left=context.deadline - time.monotonic())
     if order.attempt == 1:
-        context.transaction().execute("INSERT INTO ledger VALUES (%s)", [order.order_id])
-        context.transaction().execute("LOCK TABLE locked")
+        connection = context.transaction()
+        connection.execute("INSERT INTO ledger VALUES (%s)", [order.order_id])
+        connection.execute("LOCK TABLE locked")
         wait_for("gate")
         note(order, "late", cancel_requested=context.cancel_requested)
 """
