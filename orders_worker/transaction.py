@@ -95,8 +95,9 @@ class HandlerConnection(Connection):
         self.row_factory = tuple_row
         self.cursor_factory = psycopg.Cursor
         self.autocommit = True
-        self.execute("DISCARD ALL")
-        self.execute(f"SET statement_timeout = {round(self.reply_seconds * 1000)}")
+        # Prepared, it would discard itself: psycopg prepares what it is given more than five times.
+        self.execute("DISCARD ALL", prepare=False)
+        self.prepare_session()
         self._ended = True
 
     def sever(self) -> None:

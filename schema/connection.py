@@ -47,6 +47,13 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
                 f"no reply from the server within {self.reply_seconds + 1:g} seconds; connection closed"
             ) from None
 
+    def prepare_session(self) -> None:
+        """Set what every session of ours has."""
+        # SET, not the `options` parameter, because PgBouncer refuses startup parameters.
+        # No statement here runs long enough to gain from JIT; a wrong estimate costs half a second.
+        timeout = round(self.reply_seconds * 1000)
+        self.execute(f"SET statement_timeout = {timeout}; SET jit = off", prepare=False)
+
     @classmethod
     def open(cls, url: str, *, name: str, reply_seconds: float = REPLY_SECONDS) -> Self:
         """Connect in autocommit mode as `application_name` `name`.
@@ -62,9 +69,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             raise DatabaseUnavailableError(_first_line(error)) from error
         connection.reply_seconds = reply_seconds
         try:
-            # SET, not the `options` parameter, because PgBouncer refuses startup parameters.
-            # No statement here runs long enough to gain from JIT; a wrong estimate costs half a second.
-            connection.execute(f"SET statement_timeout = {round(reply_seconds * 1000)}; SET jit = off")
+            connection.prepare_session()
             connection.direct = _is_direct(connection)
         except psycopg.OperationalError as error:
             connection.close()
