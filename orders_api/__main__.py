@@ -23,13 +23,14 @@ def _serve() -> int:
     stop.install()
     config = ApiConfig.from_environment()
     logs.configure(config.log_format)
-    listener = bind(config.host, config.port)
+    host, port = config.service.host, config.service.port
+    listener = bind(host, port)
     url = config.database.resolve()
     with startup.connect(url, name="orders-api") as connection:
         revision.check(connection)
     with Database(url, size=THREADS) as database, Notifier(url) as notifier:
         app = create_app(database, notifier.notify, simulated_seconds=config.simulated_seconds)
-        with naming_the_setting(config.host, config.port):
+        with naming_the_setting(host, port):
             server = Server(app, listener)
         _log.info("api_started", url=server.url)
         server.run(stop)

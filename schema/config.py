@@ -31,7 +31,7 @@ class DatabaseConfig:
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """Where the API listens."""
+    """Where the API listens: `port` 0 means any free one."""
 
     host: str
     port: int
@@ -41,5 +41,5 @@ class ServiceConfig:
         """Read `ORDERS_HOST` and `ORDERS_PORT`; raise `SettingError` for a bad one."""
         return cls(
             host=settings.text(environment, "ORDERS_HOST", "127.0.0.1"),
-            port=settings.whole_number(environment, "ORDERS_PORT", 8000, low=1, high=65_535),
+            port=settings.whole_number(environment, "ORDERS_PORT", 8000, low=0, high=65_535),
         )

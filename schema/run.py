@@ -21,10 +21,11 @@ def run(config: ServiceConfig) -> int:
     A signal is passed on to both. They count two within a second as one, so that Ctrl-C, which the
     terminal sends to them as well, does not hurry them.
     """
-    children = [subprocess.Popen([sys.executable, "-m", program]) for program in _PROGRAMS]
+    children: list[subprocess.Popen[bytes]] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _terminate(children))
-    if _becomes_ready(config, children):
+    children += [subprocess.Popen([sys.executable, "-m", program]) for program in _PROGRAMS]
+    if config.port and _becomes_ready(config, children):
         print(_welcome(config), flush=True)
     while all(child.poll() is None for child in children):
         time.sleep(_PAUSE_SECONDS)
@@ -59,7 +60,8 @@ def _is_ready(config: ServiceConfig) -> bool:
 
 
 def _welcome(config: ServiceConfig) -> str:
-    url = f"http://{config.host}:{config.port}"
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    url = f"http://{host}:{config.port}"
     order = '{"user_id": "ada", "item_ids": ["tea", "milk"], "total_amount": 250.75}'
     return f"""
   orders   {url}/orders

@@ -4,14 +4,13 @@ import pytest
 
 from orders_api.config import ApiConfig
 from orders_api.server import bind
-from schema.config import DatabaseConfig
+from schema.config import DatabaseConfig, ServiceConfig
 from schema.errors import SettingError
 
 
 def test_defaults_work_on_a_laptop() -> None:
     assert ApiConfig.from_environment({}) == ApiConfig(
-        host="127.0.0.1",
-        port=8000,
+        service=ServiceConfig(host="127.0.0.1", port=8000),
         simulated_seconds=2,
         log_format="text",
         database=DatabaseConfig(url=None),
@@ -30,8 +29,7 @@ def test_every_setting_is_read() -> None:
     config = ApiConfig.from_environment(environment)
 
     assert config == ApiConfig(
-        host="::1",
-        port=9000,
+        service=ServiceConfig(host="::1", port=9000),
         simulated_seconds=0.01,
         log_format="json",
         database=DatabaseConfig(url="postgresql://db/orders"),
