@@ -57,6 +57,7 @@ def test_agreeing_to_a_cancel_nobody_asked_for_is_a_failed_attempt(
     assert queue.attempts(order_id) == [(1, "cancelled")]
 
 
+@pytest.mark.slow
 def test_cancelled_order_of_a_killed_worker_is_not_worked_again(
     start_worker: StartWorker, queue: Queue, notes: Callable[..., Any], wait_until: Callable[..., Any]
 ) -> None:

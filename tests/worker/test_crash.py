@@ -66,6 +66,7 @@ def test_order_that_kills_its_worker_each_time_ends_in_failed(
     assert len(notes()) == 2
 
 
+@pytest.mark.slow
 def test_worker_that_was_cut_off_for_a_lease_is_rescued_although_its_session_is_there(
     start_worker: StartWorker, queue: Queue, notes: Callable[..., Any], wait_until: Callable[..., Any]
 ) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from schema import orders, wake
 from schema.connection import Connection
 from tests.worker.conftest import NEW_ORDER, Queue, StartWorker
@@ -40,6 +42,7 @@ def test_three_workers_and_four_clients_work_5000_orders_once_each_in_the_order_
     assert queue.inversions() == []
 
 
+@pytest.mark.slow
 def test_backlog_is_begun_in_the_order_of_its_tickets(
     start_worker: StartWorker, queue: Queue, notes: Callable[..., Any]
 ) -> None:

@@ -2,6 +2,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from schema.connection import Connection
 from schema.embedded.server import Server
 from tests.worker.conftest import Queue, StartWorker
@@ -58,6 +60,7 @@ def test_killed_heartbeat_session_moves_no_order_and_its_lock_is_held_again_with
     assert queue.one("SELECT count(*) FROM workers") == 2
 
 
+@pytest.mark.slow
 def test_dispatcher_sessions_killed_under_load_lose_nothing_and_repeat_nothing(
     start_worker: StartWorker, queue: Queue, notes: Callable[..., Any], wait_until: Callable[..., Any]
 ) -> None:

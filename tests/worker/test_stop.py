@@ -143,6 +143,7 @@ def handle(order, context):
     assert worker.stop() == 0
 
 
+@pytest.mark.slow
 def test_stop_while_the_database_is_away_ends_in_bounded_time_with_status_4(
     start_worker: StartWorker,
     private_server: Server,

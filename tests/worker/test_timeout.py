@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.worker.conftest import Queue, StartWorker
 
 OVERRUNS = """
@@ -93,6 +95,7 @@ def test_worker_with_as_many_abandoned_as_slots_drains_and_exits_with_3(
     assert notes("ended") == []
 
 
+@pytest.mark.slow
 def test_exit_status_stays_3_when_a_hanging_handler_returns_during_the_drain(
     start_worker: StartWorker,
     queue: Queue,
@@ -126,6 +129,7 @@ def handle(order, context):
     assert worker.wait() == 3
 
 
+@pytest.mark.slow
 def test_dropped_attempt_that_hangs_gives_its_slot_up_in_time(
     start_worker: StartWorker, queue: Queue, notes: Callable[..., Any], wait_until: Callable[..., Any]
 ) -> None:

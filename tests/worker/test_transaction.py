@@ -251,6 +251,7 @@ def handle(order, context):
     assert [line["what"] for line in notes()] == ["TransactionError", "TransactionError"]
 
 
+@pytest.mark.slow
 def test_transaction_waits_while_the_connections_are_terminated_under_load(
     start_worker: StartWorker, queue: Queue, ledger: Callable[[], list[Any]], wait_until: Callable[..., Any]
 ) -> None:

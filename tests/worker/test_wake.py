@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from schema import wake
 from schema.connection import Connection
 from schema.pause import pause, resume
@@ -59,6 +61,7 @@ def test_orders_are_found_by_polling_when_no_wake_up_comes(start_worker: StartWo
         queue.until(queue.submit_one(), "completed")
 
 
+@pytest.mark.slow
 def test_killed_listener_listens_again(
     start_worker: StartWorker, queue: Queue, wait_until: Callable[..., Any]
 ) -> None:
