@@ -7,8 +7,8 @@ from orders_api.config import ApiConfig
 from orders_api.database import Database
 from orders_api.notifier import Notifier
 from orders_api.server import THREADS, Server, bind, naming_the_setting
-from orders_api.stopping import StopSignals
 from schema import logs, revision, startup
+from schema.stopping import StopSignals
 
 _log = logs.Log("orders_api")
 

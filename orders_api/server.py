@@ -15,8 +15,8 @@ import waitress.task  # type: ignore[import-untyped]
 import waitress.wasyncore  # type: ignore[import-untyped]
 
 from orders_api import problems, requests
-from orders_api.stopping import StopSignals
 from schema.errors import SettingError
+from schema.stopping import StopSignals
 
 THREADS = 16
 STOP_SECONDS = 10.0
@@ -127,7 +127,7 @@ class Server:
 
         Gives up on unfinished requests after `STOP_SECONDS`, or when the stop becomes impatient.
         """
-        stop.call(self._server.pull_trigger)  # without an argument it takes no lock: safe in a signal handler
+        stop.call(self._server.pull_trigger)
         while not stop.requested:
             self._poll(1.0)
         self._stop_accepting()

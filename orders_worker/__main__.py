@@ -9,10 +9,10 @@ import psycopg
 from orders_worker import worker
 from orders_worker.config import WorkerConfig
 from orders_worker.handler import load
-from orders_worker.signals import StopSignals
 from orders_worker.simulated import Simulated
 from schema import logs, revision, startup
 from schema.errors import StartError
+from schema.stopping import StopSignals
 
 EXIT_SECONDS = 3.0
 """How long the process waits for threads of the handlers' own once it is done."""
@@ -50,7 +50,9 @@ def _main() -> int:
             registration = worker.register(first, config=config)
     except psycopg.Error as error:
         raise StartError(f"the database refuses this worker: {logs.first_line(error)}") from error
-    return worker.run(config, url=url, handler=handler, signals=signals, registration=registration)
+    status = worker.run(config, url=url, handler=handler, signals=signals, registration=registration)
+    signals.ignore()
+    return status
 
 
 if __name__ == "__main__":

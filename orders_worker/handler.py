@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 from orders_worker.context import Context
-from orders_worker.signals import StoppedError
 from schema.errors import SettingError
 from schema.exchange import Claim
+from schema.stopping import StoppedError
 
 
 class Handler(Protocol):

@@ -13,12 +13,12 @@ from orders_worker.handler import Handler
 from orders_worker.heartbeat import Heartbeat
 from orders_worker.housekeeping import Housekeeping
 from orders_worker.link import Link
-from orders_worker.signals import StopSignals
 from orders_worker.slots import Mailbox, Slots
 from orders_worker.stop import Stop
 from orders_worker.transaction import HandlerConnections
 from schema import logs, workers
 from schema.connection import Connection
+from schema.stopping import StopSignals
 from schema.workers import Registration
 
 EXHAUSTED_STATUS = 3

@@ -12,13 +12,13 @@ from orders_worker.backoff import backoff
 from orders_worker.bell import Bell
 from orders_worker.hand import Hand
 from orders_worker.link import Link
-from orders_worker.signals import StopSignals
 from orders_worker.stop import HAND_BACK_SECONDS, Stop
 from orders_worker.transaction import HandlerConnections, TransactionError
 from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
 from schema.exchange import Claim
 from schema.states import Outcome
+from schema.stopping import StopSignals
 from schema.workers import Registration
 
 BEGAN = datetime(2031, 5, 1, tzinfo=UTC)
@@ -193,25 +193,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-def test_second_signal_is_impatient_only_when_it_comes_a_second_later(clock: Clock) -> None:
-    signals = StopSignals(clock)
-    before = [signals.requested, signals.impatient]
-
-    with pytest.raises(SystemExit):  # nobody else is told yet
-        signals.receive(signal.SIGTERM, None)
-    after_first = [signals.requested, signals.impatient]
-    clock.now += 1.0
-    with pytest.raises(SystemExit):
-        signals.receive(signal.SIGINT, None)
-    after_same = [signals.requested, signals.impatient]
-    clock.now += 0.1
-    with pytest.raises(SystemExit):
-        signals.receive(signal.SIGTERM, None)
-
-    assert [before, after_first, after_same] == [[False, False], [True, False], [True, False]]
-    assert signals.impatient
 
 
 def test_stop_hands_back_when_the_time_is_over_and_leaves_a_little_later(clock: Clock) -> None:

@@ -28,7 +28,7 @@ class StopSignals:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._first_at: float | None = None
-        self._on_signal = _exit_at_once
+        self._on_signal: Callable[[], None] = self._exit
         self.impatient = False
 
     @property
@@ -40,6 +40,11 @@ class StopSignals:
         """Take both signals, also where a shell's background job was started with SIGINT ignored."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.receive)
+
+    def ignore(self) -> None:
+        """Ignore both: a late repetition must not change the status of a process that ends already."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
 
     def call(self, on_signal: Callable[[], None]) -> None:
         """Have a thread of its own call `on_signal` at each signal from now on; once a process.
@@ -64,6 +69,10 @@ class StopSignals:
         elif now - self._first_at > _SAME_SECONDS:
             self.impatient = True
         self._on_signal()
+
+    def _exit(self) -> None:
+        self.ignore()
+        raise SystemExit(0)
 
 
 def _relay(inside: socket.socket, _outside: socket.socket, on_signal: Callable[[], None]) -> None:
