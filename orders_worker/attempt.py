@@ -96,14 +96,18 @@ class Attempt:
 
     def _result(self) -> Result:
         try:
-            self._work.handler(self.claim, self.context)
-            return self._complete()
+            return self._worked()
         except Reject as reason:
             return self.ending(Outcome.REJECTED, error_text(reason, named=False))
         except Cancelled as reason:
             return self.ending(Outcome.CANCELLED, error_text(reason, named=False) or None)
         except BaseException as error:  # noqa: BLE001 - also a SystemExit is only this attempt's failure
             return self.ending(Outcome.RAISED, error_text(error))
+
+    def _worked(self) -> Result:
+        try:
+            self._work.handler(self.claim, self.context)
+            return self._complete()
         finally:
             self._loan.give_back()
 

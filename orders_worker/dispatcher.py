@@ -12,7 +12,7 @@ from queue import Empty
 
 import psycopg
 
-from orders_worker.attempt import Attempt, Completed, Result, Work
+from orders_worker.attempt import Attempt, Completed, Result, Work, error_text
 from orders_worker.floor import Floor
 from orders_worker.hand import Hand
 from orders_worker.link import Link
@@ -67,6 +67,7 @@ class Dispatcher:
         self._dead_id = ""
         self._poll_at = 0.0
         self._stray_looks: list[float] = []
+        self._suspicious = False
         self.exhausted = False
 
     def run(self) -> None:
@@ -187,10 +188,15 @@ class Dispatcher:
                 self._begin_anew(connection)
             if self._stray_looks and time.monotonic() >= self._stray_looks[0]:
                 self._adopt_strays(connection)
+            if self._suspicious:
+                self._complete_singly(connection)
             if self._endings:
                 self._write_endings(connection)
             self._exchange(connection)
         except (psycopg.Error, DatabaseUnavailableError) as error:
+            if _is_refusal(error):
+                self._suspicious = True
+                _log.error("statement_refused", error=error)
             self._lose_connection(error)
         else:
             self._recovered()
@@ -229,9 +235,23 @@ class Dispatcher:
                 error = (ending.error or "").partition("\n")[0][:200] or None
                 _log.info(event, order_id=fence.order_id, attempt=fence.attempt, error=error)
 
-    def _exchange(self, connection: Connection) -> None:
-        finished = list(self._completed)
-        free = self._free()
+    def _complete_singly(self, connection: Connection) -> None:
+        """Find out which completion the database refuses, and make that one a failed attempt."""
+        for fence in list(self._completed):
+            try:
+                self._exchange(connection, finished=[fence], free=0)
+            except psycopg.Error as error:
+                if not _is_refusal(error):
+                    raise
+                self._completed.discard(fence)
+                self._end(self._hand[fence], Outcome.RAISED, error_text(error))
+        self._suspicious = False
+
+    def _exchange(
+        self, connection: Connection, *, finished: list[Fence] | None = None, free: int | None = None
+    ) -> None:
+        finished = list(self._completed) if finished is None else finished
+        free = self._free() if free is None else free
         exchanged = exchange.exchange(
             connection,
             self._hand.worker_id,
@@ -241,8 +261,9 @@ class Dispatcher:
             since=self._hand.since,
             max_attempts=self._work.max_attempts,
         )
-        self._completed &= exchanged.busy
-        self._hand.drop(fence for fence in finished if fence not in exchanged.busy)
+        written = [fence for fence in finished if fence not in exchanged.busy]
+        self._completed.difference_update(written)
+        self._hand.drop(written)
         self._fresh = False
         self._hungry = len(exchanged.claimed) == free > 0
         if not exchanged.alive:
@@ -251,7 +272,7 @@ class Dispatcher:
         self._floor.learn(tickets, filled=len(exchanged.claimed) == free)
         # While strays may turn up, `since` stays at the last exchange before them.
         self._start(exchanged.claimed, at=self._hand.since if self._stray_looks else exchanged.at)
-        self._report(exchanged, written=len(finished) - len(exchanged.busy) - len(exchanged.lost))
+        self._report(exchanged, written=len(written) - len(exchanged.lost))
 
     def _adopt_strays(self, connection: Connection) -> None:
         """Start what an exchange claimed whose answer was lost on the way."""
@@ -273,3 +294,8 @@ class Dispatcher:
             _log.warning("claim_lost", order_id=fence.order_id, attempt=fence.attempt)
         if written or exchanged.claimed:
             _log.info("exchanged", completed=written, claimed=len(exchanged.claimed))
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Tell an error of a row, such as one that a user's trigger raises, from one of the connection."""
+    return isinstance(error, psycopg.DatabaseError) and not isinstance(error, psycopg.OperationalError)

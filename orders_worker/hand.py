@@ -38,6 +38,9 @@ class Hand:
     def __contains__(self, fence: Fence) -> bool:
         return fence in self._attempts
 
+    def __getitem__(self, fence: Fence) -> Attempt:
+        return self._attempts[fence]
+
     def take(self, attempts: Iterable[Attempt], *, at: datetime) -> None:
         """Add what an exchange claimed that the database dated `at`."""
         with self._lock:

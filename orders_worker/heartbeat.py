@@ -3,13 +3,10 @@
 import threading
 from collections.abc import Callable
 
-import psycopg
-
 from orders_worker.bell import Bell
 from orders_worker.hand import Hand
 from schema import logs, workers
 from schema.connection import Connection
-from schema.errors import DatabaseUnavailableError
 
 RETRY_SECONDS = 0.3
 """Pause between tries to connect: the session lock must be taken again within a second."""
@@ -59,7 +56,7 @@ class Heartbeat:
                 settled = self._beat() and self._session_held
                 pause = self._interval if settled else min(self._interval, RETRY_SECONDS)
                 well = _note(well, now=True)
-            except (psycopg.Error, DatabaseUnavailableError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next beat tries again
                 well = _note(well, now=False, error=error)
                 self._disconnect()
                 pause = RETRY_SECONDS

@@ -4,12 +4,9 @@ import threading
 import time
 from collections.abc import Callable
 
-import psycopg
-
 from orders_worker.bell import Bell
 from schema import logs, rescue, retries, wake, workers
 from schema.connection import Connection
-from schema.errors import DatabaseUnavailableError
 
 TICK_SECONDS = 1.25
 PRUNE_SECONDS = 600.0
@@ -54,7 +51,7 @@ class Housekeeping:
                     tick_at = time.monotonic() + (0 if self._tick(connection) else TICK_SECONDS)
                 self._bell.wait(tick_at - time.monotonic(), connection=connection)
                 self._hear(connection)
-            except (psycopg.Error, DatabaseUnavailableError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next tick tries again
                 self._disconnect(error)
                 self._bell.wait(RETRY_SECONDS, connection=None)
         if self._connection is not None:
