@@ -153,7 +153,9 @@ def test_the_server_outlives_its_starter_and_holds_nothing_of_it(server: Server)
 
 
 def test_ctrl_c_for_the_starter_leaves_the_server_running(server: Server) -> None:
-    code = starting(server.home) + "; import signal; print(flush=True); signal.pause()"
+    # A shell's background job, which these tests may be, hands an ignored SIGINT down.
+    waiting = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); print(flush=True); signal.pause()"
+    code = f"{starting(server.home)}; {waiting}"
     caller = call(code, start_new_session=True)
     assert caller.stdout is not None
     url = caller.stdout.readline().strip()
