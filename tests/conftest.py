@@ -7,6 +7,7 @@ allowed to create databases). `DATABASE_URL` and `ORDERS_*` of the caller are ou
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -101,3 +102,13 @@ def wait_until(condition: Callable[[], Any], *, seconds: float = 30.0) -> Any:
 @pytest.fixture(name="wait_until")
 def _wait_until() -> Callable[..., Any]:
     return wait_until
+
+
+@pytest.fixture
+def keep_signal_handlers() -> Iterator[None]:
+    """Undo what a test does to the signals of this process; its children would inherit it."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    signal.set_wakeup_fd(-1)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -1,6 +1,5 @@
 import signal
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -20,13 +19,7 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(autouse=True)
-def keep_handlers() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    signal.set_wakeup_fd(-1)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("keep_signal_handlers")
 
 
 def receive(stop: StopSignals, number: int) -> None:

@@ -212,6 +212,7 @@ def test_stop_hands_back_when_the_time_is_over_and_leaves_a_little_later(clock: 
     assert stop.over()
 
 
+@pytest.mark.usefixtures("keep_signal_handlers")
 def test_impatience_hands_back_at_once(clock: Clock) -> None:
     signals = StopSignals(clock)
     stop = Stop(signals, shutdown_seconds=30, clock=clock)
