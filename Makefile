@@ -9,6 +9,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 set-up:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, this is %d.%d: try make ... PYTHON=python3.11" % sys.version_info[:2])'
 	@$(PYTHON) .ci/set_up.py
 
 migrate: set-up ## Bring the database to the newest schema revision

@@ -18,9 +18,6 @@ INPUTS = ("setup.cfg", "constraints.txt", ".ci/set_up.py")
 
 def main() -> int:
     """Set up if there is anything to do; return the exit status."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - it is here to tell an older Python
-        found = ".".join(map(str, sys.version_info[:2]))
-        return fail(f"Python 3.11 or later is needed, this is {found}: try `make … PYTHON=python3.11`")
     wanted = fingerprint()
     if stamped() == wanted:
         return 0
@@ -66,3 +63,5 @@ try:
     sys.exit(main())
 except KeyboardInterrupt:
     sys.exit(130)
+except OSError as error:
+    sys.exit(fail(f"the set-up needs a folder that it may write to: {error}"))

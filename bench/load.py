@@ -118,6 +118,8 @@ def main() -> int:
     except LoadError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return _report(submissions, outcomes, seconds=seconds)
 
 
@@ -262,6 +264,9 @@ def _report(submissions: Submissions, outcomes: dict[str, Outcome | None], *, se
     print(f"rate        {len(submissions.accepted) / max(seconds, 1e-9):.0f} orders/s")
     print(f"latency     p50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms")
     print(f"completed   {completed}")
+    for status, count in sorted(Counter(outcome.status for outcome in found).items()):
+        if status != "Completed":
+            print(f"{status.lower():11} {count} of the accepted")
     print(f"missing     {len(outcomes) - len(found)}")
     overtakings = f"no, {len(tickets)} orders were overtaken, ticket {min(tickets)} first" if tickets else ""
     print(f"FCFS        {overtakings or 'yes, no order was overtaken'}")

@@ -15,6 +15,7 @@ _log = logs.Log("orders_api")
 
 def main() -> int:
     """Run until a signal; return the exit status: 0 stopped, 1 can't start, 2 a setting is wrong."""
+    startup.refuse_arguments("orders-api", "Serve the order queue's REST API until a signal comes.")
     return startup.exit_status(_serve)
 
 

@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 
 import psycopg
 
@@ -15,7 +16,7 @@ from schema.errors import StartError
 from schema.stopping import StopSignals
 
 EXIT_SECONDS = 3.0
-"""How long the process waits for threads of the handlers' own once it is done."""
+"""How long the process waits for the threads of handlers once it is done."""
 
 
 def main() -> int:
@@ -24,16 +25,24 @@ def main() -> int:
     0 after a stop, 1 without a usable database, 2 for a bad setting, 3 when its handlers hang, 4 when
     claims had to be left to the rescue.
     """
+    startup.refuse_arguments("orders-worker", "Work orders until a signal comes.")
     status = startup.exit_status(_main)
-    _leave_within(EXIT_SECONDS, status)
+    if _handlers_still_run(EXIT_SECONDS):
+        # Without the interpreter's own shutdown, which waits for ever for a thread that never ends and
+        # aborts the process when one is just writing to stderr.
+        os._exit(status)
     return status
 
 
-def _leave_within(seconds: float, status: int) -> None:
-    """End the process even if threads that a handler started never end."""
-    timer = threading.Timer(seconds, os._exit, [status])
-    timer.daemon = True
-    timer.start()
+def _handlers_still_run(seconds: float) -> bool:
+    """Tell whether threads are left that handlers run in or have started, some time after the end."""
+    give_up_at = time.monotonic() + seconds
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and thread.name != "orders-signals":
+            thread.join(max(give_up_at - time.monotonic(), 0) if not thread.daemon else 0.1)
+            if thread.is_alive():
+                return True
+    return False
 
 
 def _main() -> int:

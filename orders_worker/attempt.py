@@ -102,7 +102,15 @@ class Attempt:
         except Cancelled as reason:
             return self.ending(Outcome.CANCELLED, error_text(reason, named=False) or None)
         except BaseException as error:  # noqa: BLE001 - also a SystemExit is only this attempt's failure
+            _log.error("handler_raised", error=error, **self._names())
             return self.ending(Outcome.RAISED, error_text(error))
+
+    def _names(self) -> dict[str, logs.Field]:
+        return {
+            "worker_id": self.worker_id,
+            "order_id": self.claim.order_id,
+            "attempt": self.claim.attempt,
+        }
 
     def _worked(self) -> Result:
         try:
@@ -127,7 +135,7 @@ class Attempt:
         if outcome is Committed.NO:
             raise TransactionError("the connection was lost before the commit")
         if outcome is Committed.LOST:
-            _log.warning("claim_lost", order_id=self.claim.order_id, attempt=self.claim.attempt)
+            _log.warning("claim_lost", error=None, **self._names())
         return Settled()
 
 

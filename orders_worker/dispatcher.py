@@ -230,10 +230,13 @@ class Dispatcher:
         for fence, ending in list(self._endings.items()):
             if fence not in unwritten.busy:
                 del self._endings[fence]
-                self._hand.drop([fence])
                 event = "claim_lost" if fence in unwritten.lost else f"attempt_{ending.outcome}"
+                limit = self._hand[fence].claim.attempt_limit
                 error = (ending.error or "").partition("\n")[0][:200] or None
-                _log.info(event, order_id=fence.order_id, attempt=fence.attempt, error=error)
+                _log.info(
+                    event, order_id=fence.order_id, attempt=fence.attempt, attempt_limit=limit, error=error
+                )
+                self._hand.drop([fence])
 
     def _complete_singly(self, connection: Connection) -> None:
         """Find out which completion the database refuses, and make that one a failed attempt."""

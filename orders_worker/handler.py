@@ -53,6 +53,18 @@ def load(name: str) -> Handler:
         ) from error
     if not callable(handler):
         raise SettingError("ORDERS_HANDLER", name, "expected something callable")
+    if not _takes_two(handler):
+        raise SettingError("ORDERS_HANDLER", name, "expected a callable that takes (order, context)")
     if inspect.iscoroutinefunction(handler) or inspect.isgeneratorfunction(handler):
         raise SettingError("ORDERS_HANDLER", name, "expected a plain function: calling this one runs nothing")
     return handler
+
+
+def _takes_two(handler: object) -> bool:
+    try:
+        inspect.signature(handler).bind(None, None)  # type: ignore[arg-type]  # callable, as was checked
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # some built-ins do not tell
+    return True

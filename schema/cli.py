@@ -18,7 +18,7 @@ def _migrate() -> int:
     url = DatabaseConfig.from_environment().resolve()
     startup.connect(url, name="orders-migrate").close()
     migrate.upgrade(url)
-    print(f"the schema is at revision {revision.NEEDED}")
+    print(f"the schema is at revision {revision.NEEDED}", flush=True)
     return 0
 
 

@@ -1,14 +1,17 @@
 """Run the API and one worker together, as `make run` does, until a signal comes or one of them ends."""
 
+import errno
 import http
 import http.client
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 
 from schema.config import ServiceConfig
+from schema.errors import SettingError
 
 _PAUSE_SECONDS = 0.1
 _READY_SECONDS = 30.0
@@ -16,21 +19,45 @@ _PROGRAMS = ("orders_api", "orders_worker")
 
 
 def run(config: ServiceConfig) -> int:
-    """Start both, say how to reach them, and end both when either ends; return the first bad status.
+    """Start both, say how to reach them, and end both when either ends; return the status of that one.
+
+    Raises `SettingError` if the port is in use: then nothing is started.
 
     A signal is passed on to both. They count two within a second as one, so that Ctrl-C, which the
     terminal sends to them as well, does not hurry them.
     """
+    _require_free(config)
     children: list[subprocess.Popen[bytes]] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: _terminate(children))
     children += [subprocess.Popen([sys.executable, "-m", program]) for program in _PROGRAMS]
     if config.port and _becomes_ready(config, children):
         print(_welcome(config), flush=True)
     while all(child.poll() is None for child in children):
         time.sleep(_PAUSE_SECONDS)
+    first = next(child for child in children if child.poll() is not None)
+    status = _explained(_PROGRAMS[children.index(first)], first.wait())
     _terminate(children)
-    return next((status for child in children if (status := child.wait())), 0)
+    return next((status for child in children if (status := child.wait())), 0) if status == 0 else status
+
+
+def _require_free(config: ServiceConfig) -> None:
+    """Refuse a port that another API has before a worker is started beside it."""
+    try:
+        if config.port:
+            socket.create_server((config.host, config.port)).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise SettingError("ORDERS_PORT", str(config.port), f"in use on {config.host}") from None
+
+
+def _explained(program: str, status: int) -> int:
+    """Say why everything stops if a program failed; return its status as a shell would."""
+    if status > 0:
+        print(f"{program} ended with status {status}: stopping", file=sys.stderr)
+    elif status < 0:
+        print(f"{program} was killed by signal {-status}: stopping", file=sys.stderr)
+    return status if status >= 0 else 128 - status
 
 
 def _terminate(children: Sequence[subprocess.Popen[bytes]]) -> None:

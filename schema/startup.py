@@ -1,5 +1,6 @@
 """How every program here begins: it waits a little for the database, and ends with one clear line."""
 
+import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +26,15 @@ def exit_status(main: Callable[[], int]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def refuse_arguments(program: str, description: str) -> None:
+    """Answer `--help`, and exit with status 2 on anything else: these programs take settings only."""
+    argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        epilog="Takes no arguments: environment variables say what it does. README.md lists them.",
+    ).parse_args()
 
 
 def connect(url: str, *, name: str, patience_seconds: float = PATIENCE_SECONDS) -> Connection:

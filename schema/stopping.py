@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the wish to stop, and the impatience of asking twice."""
+"""SIGTERM, SIGINT and SIGHUP: the wish to stop, and the impatience of asking twice."""
 
 import signal
 import socket
@@ -12,10 +12,6 @@ _SAME_SECONDS = 1.0
 
 class StoppedError(SystemExit):
     """A signal came before the program had begun: it ends with status 0."""
-
-
-def _exit_at_once() -> None:
-    raise StoppedError(0)
 
 
 class StopSignals:
@@ -37,13 +33,18 @@ class StopSignals:
         return self._first_at is not None
 
     def install(self) -> None:
-        """Take both signals, also where a shell's background job was started with SIGINT ignored."""
+        """Take the signals, also where a shell's background job was started with SIGINT ignored.
+
+        SIGHUP, a terminal that closes, stays ignored where nohup has it ignored.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.receive)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self.receive)
 
     def ignore(self) -> None:
-        """Ignore both: a late repetition must not change the status of a process that ends already."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        """Ignore them: a late repetition must not change the status of a process that ends already."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
     def call(self, on_signal: Callable[[], None]) -> None:
@@ -72,7 +73,7 @@ class StopSignals:
 
     def _exit(self) -> None:
         self.ignore()
-        raise SystemExit(0)
+        raise StoppedError(0)
 
 
 def _relay(inside: socket.socket, _outside: socket.socket, on_signal: Callable[[], None]) -> None:

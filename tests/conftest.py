@@ -107,7 +107,7 @@ def _wait_until() -> Callable[..., Any]:
 @pytest.fixture
 def keep_signal_handlers() -> Iterator[None]:
     """Undo what a test does to the signals of this process; its children would inherit it."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     signal.set_wakeup_fd(-1)
     for number, handler in handlers.items():

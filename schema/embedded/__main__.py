@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from schema.config import DatabaseConfig
 from schema.embedded import backup, checkout, psql
+from schema.errors import SettingError
 from schema.startup import exit_status
 
 
@@ -22,6 +24,8 @@ def run(arguments: Sequence[str]) -> int:
         # Not by argparse, which would take psql's options for its own.
         psql.run(arguments[1:])
     parsed = _parser().parse_args(arguments)
+    if DatabaseConfig.from_environment().url is not None:
+        raise SettingError("DATABASE_URL", "set", f"unset it to {parsed.command} the embedded PostgreSQL")
     return _COMMANDS[parsed.command](parsed)
 
 
@@ -44,7 +48,7 @@ def _stop(_: argparse.Namespace) -> int:
 def _backup(parsed: argparse.Namespace) -> int:
     target = backup.take(checkout.server(), parsed.folder)
     print(f"Backed up and verified: {target}")
-    print(f"To restore it: python -m schema.embedded restore {shlex.quote(os.fspath(target))}")
+    print(f"To restore it: make stop-db, then make restore FROM={shlex.quote(os.fspath(target))}")
     return 0
 
 
@@ -53,7 +57,7 @@ def _restore(parsed: argparse.Namespace) -> int:
     print(f"Restored from {parsed.folder}")
     if aside is not None:
         print(f"The data of before is in {aside}: remove it when you are sure")
-    print("Start it: python -m schema.embedded start")
+    print("Start it: make run")
     return 0
 
 
@@ -70,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     take = commands.add_parser("backup", help="copy the data to a new folder while the server runs")
     take.add_argument("folder", type=Path, nargs="?", help="default: backups/<UTC time>")
     restore = commands.add_parser("restore", help="put a backup in place of the data")
-    restore.add_argument("folder", type=Path)
+    restore.add_argument("folder", type=Path, help="make restore FROM=FOLDER")
     return parser
 
 

@@ -44,11 +44,12 @@ def restore(server: Server, source: Path) -> Path | None:
     Nothing is deleted. A crash leaves the old data in place or, from the last step on, the backup's.
     Raises `StartError` while the server runs, and when `source` is no intact backup of this version.
     """
+    source = source.resolve()
     place = server.place
     place.make()
     with locked(place.lock, place.account):
         if processes.of(place.data):
-            raise StartError("the server runs; stop it first: python -m schema.embedded stop")
+            raise StartError("the server runs; stop it first: make stop-db")
         found = cluster.version(source)
         if found != str(binaries.MAJOR):
             raise StartError(f"{source} is a backup of PostgreSQL {found}, and this is {binaries.MAJOR}")

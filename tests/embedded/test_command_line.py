@@ -100,10 +100,10 @@ def test_a_backup_names_its_folder_and_the_command_that_restores_it(commands: Co
     restored = commands("restore", folder)
 
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == "the server runs; stop it first: python -m schema.embedded stop\n"
+    assert refused.stderr == "the server runs; stop it first: make stop-db\n"
     assert (restored.returncode, restored.stderr) == (0, "")
     assert "data-before-restore-" in restored.stdout
-    assert restored.stdout.endswith("Start it: python -m schema.embedded start\n")
+    assert restored.stdout.endswith("Start it: make run\n")
     assert commands("start").returncode == 0
 
 
