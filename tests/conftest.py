@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from schema import migrate
 from schema.connection import Connection
 from schema.embedded.server import Server
 
+ROOT = Path(__file__).parent.parent
 TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")
 
 for _name in [name for name in os.environ if name.startswith(("ORDERS_", "PG")) or name == "DATABASE_URL"]:
@@ -112,3 +114,23 @@ def keep_signal_handlers() -> Iterator[None]:
     signal.set_wakeup_fd(-1)
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def copy_of_the_checkout() -> Callable[[Path], Path]:
+    """Put what a clone of the working tree would have into a folder; return the folder."""
+
+    def copy(target: Path) -> Path:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for name in filter(None, listed.split("\0")):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+        return target
+
+    return copy

@@ -20,22 +20,8 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
 
-def copy_of_the_checkout(target: Path) -> Path:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-        text=True,
-    ).stdout
-    for name in filter(None, listed.split("\0")):
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, target / name)
-    return target
-
-
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(tmp_path_factory: pytest.TempPathFactory, copy_of_the_checkout: Callable[[Path], Path]) -> Path:
     """The scripts' folder of an environment that has our wheel, without any extra."""
     source = copy_of_the_checkout(tmp_path_factory.mktemp("source"))
     place = tmp_path_factory.mktemp("elsewhere")
@@ -90,7 +76,7 @@ def test_outside_a_checkout_the_database_must_be_named(installed: Path) -> None:
 
 
 @pytest.fixture
-def clone() -> Iterator[Path]:
+def clone(copy_of_the_checkout: Callable[[Path], Path]) -> Iterator[Path]:
     top = Path(tempfile.mkdtemp(prefix="orders-clone-"))
     top.chmod(0o755)
     yield copy_of_the_checkout(top / "clone")

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -116,20 +116,10 @@ class Newcomer:
 
 
 @pytest.fixture
-def newcomer() -> Iterator[Newcomer]:
+def newcomer(copy_of_the_checkout: Callable[[Path], Path]) -> Iterator[Newcomer]:
     top = Path(tempfile.mkdtemp(prefix="orders readme "))
     top.chmod(0o755)
-    clone = top / "fresh clone"
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-        text=True,
-    ).stdout
-    for name in filter(None, listed.split("\0")):
-        (clone / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, clone / name)
+    clone = copy_of_the_checkout(top / "fresh clone")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
