@@ -49,6 +49,19 @@ class Work:
 class Attempt:
     """Runs in a slot's thread; may be given up from the dispatcher's at any moment."""
 
+    __slots__ = (
+        "_abandoned",
+        "_loan",
+        "_lock",
+        "_over",
+        "_work",
+        "claim",
+        "context",
+        "deadline",
+        "replaced",
+        "worker_id",
+    )
+
     def __init__(self, claim: Claim, *, worker_id: str, work: Work) -> None:
         self.claim = claim
         self.worker_id = worker_id

@@ -1,6 +1,5 @@
 """What a handler knows of its attempt, besides the order, and what it may write through."""
 
-import threading
 from typing import Any
 
 import psycopg
@@ -13,25 +12,31 @@ class Context:
     """One attempt, as its handler sees it.
 
     `attempt` counts from 1. `deadline` is on the clock of `time.monotonic()`, None for no limit: what is
-    not returned by then is given up. `idempotency_key` is the same in every attempt of the order: give it
-    to services outside, so that they do a thing once.
+    not returned by then is given up.
     """
+
+    __slots__ = ("_cancel_requested", "_loan", "_order_id", "attempt", "deadline")
 
     def __init__(self, claim: Claim, *, deadline: float | None, loan: Loan) -> None:
         self.attempt = claim.attempt
         self.deadline = deadline
-        self.idempotency_key = str(claim.order_id)
+        self._order_id = claim.order_id
         self._loan = loan
-        self._cancel_requested = threading.Event()
+        self._cancel_requested = False
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same in every attempt of the order: give it to services outside, that they do a thing once."""
+        return str(self._order_id)
 
     @property
     def cancel_requested(self) -> bool:
         """Whether somebody asked for the order to be cancelled, or the attempt was given up."""
-        return self._cancel_requested.is_set()
+        return self._cancel_requested
 
     def request_cancel(self) -> None:
         """Let the handler know that its work is not wanted any more."""
-        self._cancel_requested.set()
+        self._cancel_requested = True
 
     def transaction(self) -> psycopg.Connection[Any]:
         """Return the connection whose writes commit together with the order's completion, or not at all.

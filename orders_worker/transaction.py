@@ -193,6 +193,8 @@ class HandlerConnections:
 class Loan:
     """One attempt's connection: lent on first use, and returned or cut off once, from any thread."""
 
+    __slots__ = ("_connection", "_connections", "_lending", "_lock", "_over")
+
     def __init__(self, connections: HandlerConnections) -> None:
         self._connections = connections
         self._lending = threading.Lock()
