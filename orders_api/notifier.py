@@ -3,11 +3,8 @@
 import threading
 from typing import Self
 
-import psycopg
-
 from schema import logs, wake
 from schema.connection import Connection
-from schema.errors import DatabaseUnavailableError
 
 _PAUSE_SECONDS = 0.01
 _RETRY_SECONDS = 1.0
@@ -62,7 +59,7 @@ class Notifier:
             if self._connection is None:
                 self._connection = self._connect()
             wake.notify(self._connection)
-        except (psycopg.Error, DatabaseUnavailableError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next wake-up tries again
             self._disconnect()
             if not self._failing:
                 _log.warning("wake_up_failed", error=error)

@@ -5,14 +5,11 @@ import sys
 import threading
 import time
 
-import psycopg
-
 from orders_worker import worker
 from orders_worker.config import WorkerConfig
 from orders_worker.handler import load
 from orders_worker.simulated import Simulated
 from schema import logs, revision, startup
-from schema.errors import StartError
 from schema.stopping import StopSignals
 
 EXIT_SECONDS = 3.0
@@ -53,12 +50,9 @@ def _main() -> int:
     handler = load(config.handler) if config.handler else Simulated(config.simulated_seconds)
     url = config.database.resolve()
     first = startup.connect(url, name="orders-worker")
-    try:
-        with first:
-            revision.check(first)
-            registration = worker.register(first, config=config)
-    except psycopg.Error as error:
-        raise StartError(f"the database refuses this worker: {logs.first_line(error)}") from error
+    with first:
+        revision.check(first)
+        registration = worker.register(first, config=config)
     status = worker.run(config, url=url, handler=handler, signals=signals, registration=registration)
     signals.ignore()
     return status

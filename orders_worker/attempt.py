@@ -1,5 +1,6 @@
 """One attempt at one order, from the call of the handler to how it ended."""
 
+import inspect
 import threading
 import time
 from collections.abc import Callable
@@ -127,7 +128,9 @@ class Attempt:
 
     def _worked(self) -> Result:
         try:
-            self._work.handler(self.claim, self.context)
+            result = self._work.handler(self.claim, self.context)
+            if inspect.isawaitable(result) or inspect.isgenerator(result):
+                raise TypeError("the handler returned a coroutine or generator: nothing of it was run")
             return self._complete()
         finally:
             self._loan.give_back()

@@ -189,10 +189,11 @@ class Dispatcher:
             if self._stray_looks and time.monotonic() >= self._stray_looks[0]:
                 self._adopt_strays(connection)
             if self._suspicious:
-                self._complete_singly(connection)
-            if self._endings:
-                self._write_endings(connection)
+                self._write_singly(connection)
+            else:
+                self._write_endings(connection, list(self._endings.values()))
             self._exchange(connection)
+            self._suspicious = False
         except (psycopg.Error, DatabaseUnavailableError) as error:
             if _is_refusal(error):
                 self._suspicious = True
@@ -225,9 +226,12 @@ class Dispatcher:
             attempt.abandon()
         _log.warning("worker_was_declared_dead", old_worker_id=old, dropped=len(dropped))
 
-    def _write_endings(self, connection: Connection) -> None:
-        unwritten = unfinished.end(connection, self._hand.worker_id, endings=list(self._endings.values()))
-        for fence, ending in list(self._endings.items()):
+    def _write_endings(self, connection: Connection, endings: list[Ending]) -> None:
+        if not endings:
+            return
+        unwritten = unfinished.end(connection, self._hand.worker_id, endings=endings)
+        for ending in endings:
+            fence = ending.fence
             if fence not in unwritten.busy:
                 del self._endings[fence]
                 event = "claim_lost" if fence in unwritten.lost else f"attempt_{ending.outcome}"
@@ -238,8 +242,11 @@ class Dispatcher:
                 )
                 self._hand.drop([fence])
 
-    def _complete_singly(self, connection: Connection) -> None:
-        """Find out which completion the database refuses, and make that one a failed attempt."""
+    def _write_singly(self, connection: Connection) -> None:
+        """Find out which row the database refuses, and write the others.
+
+        A refused completion becomes a failed attempt; a refused ending stays in hand for a later try.
+        """
         for fence in list(self._completed):
             try:
                 self._exchange(connection, finished=[fence], free=0)
@@ -248,7 +255,13 @@ class Dispatcher:
                     raise
                 self._completed.discard(fence)
                 self._end(self._hand[fence], Outcome.RAISED, error_text(error))
-        self._suspicious = False
+        for ending in list(self._endings.values()):
+            try:
+                self._write_endings(connection, [ending])
+            except psycopg.Error as error:
+                if not _is_refusal(error):
+                    raise
+                _log.error("ending_refused", error=error, order_id=ending.fence.order_id)
 
     def _exchange(
         self, connection: Connection, *, finished: list[Fence] | None = None, free: int | None = None
@@ -282,9 +295,18 @@ class Dispatcher:
         held = self._hand.held()
         claims = exchange.strays(connection, held.worker_id, held=held.order_ids, since=self._hand.since)
         self._stray_looks.pop(0)
-        self._start(claims, at=self._hand.since)
+        free = self._free()
+        self._start(claims[:free], at=self._hand.since)
+        self._return(claims[free:])
         if claims:
             _log.warning("strays_adopted", count=len(claims))
+
+    def _return(self, claims: list[Claim]) -> None:
+        """Hand back claims that no slot is free for."""
+        attempts = [Attempt(claim, worker_id=self._hand.worker_id, work=self._work) for claim in claims]
+        self._hand.take(attempts, at=self._hand.since)
+        for attempt in attempts:
+            self._end(attempt, Outcome.RELEASED, None)
 
     def _start(self, claims: Iterable[Claim], *, at: datetime) -> None:
         attempts = [Attempt(claim, worker_id=self._hand.worker_id, work=self._work) for claim in claims]

@@ -35,9 +35,6 @@ class Hand:
     def __len__(self) -> int:
         return len(self._attempts)
 
-    def __contains__(self, fence: Fence) -> bool:
-        return fence in self._attempts
-
     def __getitem__(self, fence: Fence) -> Attempt:
         return self._attempts[fence]
 

@@ -64,7 +64,7 @@ class Heartbeat:
         self._disconnect()
 
     def _beat(self) -> bool:
-        """Renew the lease; return whether the worker counts as alive. If not, it has a new id soon."""
+        """Renew the lease; return whether that was possible. If the worker is dead, it has a new id soon."""
         held = self._hand.held()
         connection = self._session(held.worker_id)
         beat = workers.beat(
@@ -74,7 +74,7 @@ class Heartbeat:
             self._on_death(held.worker_id)
         elif beat.cancel_requested:
             self._hand.request_cancel(beat.cancel_requested)
-        return beat.alive
+        return beat.renewed
 
     def _session(self, worker_id: str) -> Connection:
         """Return a connection that holds the session lock of `worker_id`, if it can hold one."""

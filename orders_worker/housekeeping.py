@@ -3,6 +3,9 @@
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
+
+import psycopg
 
 from orders_worker.bell import Bell
 from schema import logs, rescue, retries, wake, workers
@@ -27,8 +30,9 @@ class Housekeeping:
         self._bell = Bell()
         self._stopped = False
         self._connection: Connection | None = None
-        self._watching_since: float | None = None
-        self._patrolled = rescue.Patrolled(moved=0, reached=None)
+        self._started_at = time.monotonic()
+        self._reconnected_at: float | None = None
+        self._patrolled: datetime | None = None
         self._prune_at = 0.0
         self._thread = threading.Thread(target=self._run, name="orders-housekeeping", daemon=True)
 
@@ -73,33 +77,68 @@ class Housekeeping:
             self._connection.close()
             self._connection = None
         # From now on every worker gets a whole lease to be heard again before it is judged.
-        self._watching_since = time.monotonic()
+        self._reconnected_at = time.monotonic()
 
     def _hear(self, connection: Connection) -> None:
         if any(True for _ in connection.notifies(timeout=0)):
             self._on_orders()
 
     def _tick(self, connection: Connection) -> bool:
-        """Do everything once, in one transaction; return whether there is more to do at once."""
-        with connection.transaction():
-            dead = rescue.declare_dead(connection, watched_seconds=self._watched_seconds())
-            rescued = rescue.sweep(connection)
-            rescue.mark_swept(connection)
-            self._patrolled = rescue.patrol(connection, after=self._patrolled.reached)
-            due = retries.return_due(connection)
-            if time.monotonic() >= self._prune_at:
-                workers.prune(connection)
-                self._prune_at = time.monotonic() + PRUNE_SECONDS
+        """Do every chore once; return whether there is more to do at once.
+
+        Each chore commits by itself, so that none waits for another or keeps its rows locked, and one
+        that the database refuses (a user's trigger, say) leaves the others alone.
+        """
+        moved = 0
+        full = False
+        for chore in (self._declare_dead, self._sweep, self._return_due, self._patrol, self._prune):
+            try:
+                count = chore(connection)
+            except psycopg.DatabaseError as error:
+                if connection.closed:
+                    raise
+                _log.error("chore_refused", error=error, chore=chore.__name__.strip("_"))
+            else:
+                moved += count
+                full = full or count >= rescue.LIMIT
+        if moved:
+            self._on_orders()
+        return full
+
+    def _declare_dead(self, connection: Connection) -> int:
+        dead = rescue.declare_dead(
+            connection,
+            watched_seconds=_seconds_since(self._reconnected_at),
+            running_seconds=_seconds_since(self._started_at),
+        )
         for worker_id in dead:
             _log.warning("worker_declared_dead", dead_worker_id=worker_id)
-        rescued += self._patrolled.moved
-        if rescued:
-            _log.info("orders_rescued", count=rescued)
-        if rescued or due:
-            self._on_orders()
-        return rescued >= rescue.LIMIT or due >= retries.LIMIT
+        return 0
 
-    def _watched_seconds(self) -> float:
-        """Return how long this process has been able to see the server; for ever if it never lost it."""
-        since = self._watching_since
-        return float("inf") if since is None else time.monotonic() - since
+    def _sweep(self, connection: Connection) -> int:
+        moved = rescue.sweep(connection)
+        rescue.mark_swept(connection)
+        if moved:
+            _log.info("orders_rescued", count=moved)
+        return moved
+
+    def _return_due(self, connection: Connection) -> int:
+        return retries.return_due(connection)
+
+    def _patrol(self, connection: Connection) -> int:
+        patrolled = rescue.patrol(connection, after=self._patrolled)
+        self._patrolled = patrolled.reached
+        if patrolled.moved:
+            _log.info("orders_rescued", count=patrolled.moved)
+        return patrolled.moved
+
+    def _prune(self, connection: Connection) -> int:
+        if time.monotonic() >= self._prune_at:
+            workers.prune(connection)
+            self._prune_at = time.monotonic() + PRUNE_SECONDS
+        return 0
+
+
+def _seconds_since(moment: float | None) -> float:
+    """Return the seconds since `moment`; for ever if there was none."""
+    return float("inf") if moment is None else time.monotonic() - moment

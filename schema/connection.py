@@ -63,7 +63,11 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         """
         try:
             connection = cls.connect(
-                url, autocommit=True, application_name=name, **_without(url, defaults=_KEEPALIVE)
+                url,
+                autocommit=True,
+                application_name=name,
+                client_encoding="UTF8",
+                **_without(url, defaults=_KEEPALIVE),
             )
         except psycopg.OperationalError as error:
             raise DatabaseUnavailableError(_first_line(error)) from error

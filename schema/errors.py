@@ -47,3 +47,10 @@ class OrderLockedError(OrdersError):
 
     def __init__(self, order_id: UUID) -> None:
         super().__init__(f"order {order_id} is locked by another transaction: try again later")
+
+
+class SwitchLockedError(StartError):
+    """Somebody has the row locked that pauses the queue."""
+
+    def __init__(self) -> None:
+        super().__init__("the queue's switch is locked by another transaction: try again later")

@@ -137,7 +137,9 @@ def _trace(record: logging.LogRecord) -> list[str]:
     """Return the frames of an error and of what caused it, each error by its first line only."""
     error = record.exc_info[1] if record.exc_info else None
     lines: list[str] = []
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # `raise e from e` makes an error its own cause
+        seen.add(id(error))
         frames = traceback.extract_tb(error.__traceback__)
         lines += [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
         lines.append(first_line(error))

@@ -6,6 +6,10 @@ from alembic import command
 from alembic.config import Config
 from psycopg import conninfo
 from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
+
+from schema import logs
+from schema.errors import StartError
 
 LOCK_KEY = 0x6F72_6465_7273
 """The advisory lock that migrations take: the letters of `orders`."""
@@ -14,9 +18,14 @@ LOCK_KEY = 0x6F72_6465_7273
 def upgrade(url: str) -> None:
     """Run every migration that `url`'s database has not had yet, all or none.
 
-    May be called by many processes at once. Raises `sqlalchemy.exc.DBAPIError` on a failing statement.
+    May be called by many processes at once. Raises `StartError` when the database refuses a statement.
     """
-    command.upgrade(_configuration(url), "head")
+    try:
+        command.upgrade(_configuration(url), "head")
+    except DBAPIError as error:
+        raise StartError(
+            f"the database refuses the migration: {logs.first_line(error.orig or error)}"
+        ) from error
 
 
 def _configuration(url: str) -> Config:

@@ -4,24 +4,39 @@ from typing import Any
 
 import psycopg
 
-_PAUSE = """
-INSERT INTO queue (paused_at)
-VALUES (clock_timestamp())
-ON CONFLICT (only_row) DO UPDATE
-SET paused_at = COALESCE(queue.paused_at, EXCLUDED.paused_at)
+from schema.errors import SwitchLockedError
+
+_SWITCH = """
+WITH held AS MATERIALIZED (
+    SELECT only_row
+    FROM queue
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE queue
+SET paused_at = CASE WHEN %(pause)s THEN COALESCE(paused_at, clock_timestamp()) END
+WHERE only_row = ANY (ARRAY (SELECT only_row FROM held))
 """
 
-_RESUME = """
-UPDATE queue
-SET paused_at = NULL
+_RESTORE = """
+INSERT INTO queue (paused_at)
+SELECT CASE WHEN %(pause)s THEN clock_timestamp() END
+WHERE NOT EXISTS (SELECT FROM queue)
 """
 
 
 def pause(connection: psycopg.Connection[Any]) -> None:
-    """Claim nothing from now on. Every exchange that begins after the commit obeys; pausing twice is fine."""
-    connection.execute(_PAUSE)
+    """Claim nothing from now on. Every exchange that begins after the commit obeys; pausing twice is fine.
+
+    Raises `SwitchLockedError` when somebody has the switch's row locked.
+    """
+    _switch(connection, pause=True)
 
 
 def resume(connection: psycopg.Connection[Any]) -> None:
-    """Claim again."""
-    connection.execute(_RESUME)
+    """Claim again. Raises like `pause`."""
+    _switch(connection, pause=False)
+
+
+def _switch(connection: psycopg.Connection[Any], *, pause: bool) -> None:
+    if not any(connection.execute(sql, {"pause": pause}).rowcount for sql in (_SWITCH, _RESTORE)):
+        raise SwitchLockedError

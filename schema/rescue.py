@@ -3,6 +3,7 @@
 Any worker may do it; all of it is bounded and waits for no lock.
 """
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,11 +34,13 @@ sessions AS MATERIALIZED (
 ),
 suspects AS MATERIALIZED (
     SELECT worker_id, now.at,
-           heartbeat_at + make_interval(secs => lease_seconds) < now.at AS lease_over
+           lease_seconds < %(running_seconds)s
+           AND heartbeat_at + make_interval(secs => lease_seconds) < now.at AS lease_over
     FROM workers, now
     WHERE dead_at IS NULL
       AND lease_seconds < now.watched_seconds
-      AND (heartbeat_at + make_interval(secs => lease_seconds) < now.at
+      AND ((lease_seconds < %(running_seconds)s
+            AND heartbeat_at + make_interval(secs => lease_seconds) < now.at)
            OR (session_key IS NOT NULL AND session_key <> ALL (ARRAY (SELECT session_key FROM sessions))))
     ORDER BY worker_id
     LIMIT 100
@@ -55,13 +58,19 @@ RETURNING workers.worker_id, dead_at
 """
 
 
-def declare_dead(connection: psycopg.Connection[Any], *, watched_seconds: float) -> list[str]:
+def declare_dead(
+    connection: psycopg.Connection[Any], *, watched_seconds: float, running_seconds: float = math.inf
+) -> list[str]:
     """Declare dead the workers whose lease is over or whose session is gone; return their ids.
 
     `watched_seconds` says how long the caller has been able to see this server. It judges no worker whose
-    lease is longer: after a restart or a failover the living need time to be heard again.
+    lease is longer: after a restart or a failover the living need time to be heard again. A process that
+    has been `running_seconds` only may be the first that found a new server: until a lease is over it
+    goes by the sessions alone, which the living take up again within a second.
     """
-    rows = connection.execute(_DECLARE_DEAD, {"watched_seconds": watched_seconds}).fetchall()
+    rows = connection.execute(
+        _DECLARE_DEAD, {"watched_seconds": watched_seconds, "running_seconds": running_seconds}
+    ).fetchall()
     return [worker_id for worker_id, dead_at in rows if dead_at is not None]
 
 

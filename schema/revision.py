@@ -31,6 +31,9 @@ class SchemaTooNewError(StartError):
 
 def check(connection: psycopg.Connection[Any]) -> None:
     """Raise `SchemaOutdatedError` or `SchemaTooNewError` unless these programs fit the database."""
+    encoding = connection.execute("SHOW server_encoding").fetchone()
+    if encoding != ("UTF8",):
+        raise StartError(f"the database's encoding is {(encoding or ['unknown'])[0]}: it must be UTF8")
     try:
         row = connection.execute(_FIND).fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from types import FrameType
 
 from schema.config import ServiceConfig
 from schema.errors import SettingError
@@ -28,16 +29,26 @@ def run(config: ServiceConfig) -> int:
     """
     _require_free(config)
     children: list[subprocess.Popen[bytes]] = []
+    signals: list[int] = []
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        signals.append(number)
+        _terminate(children)
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: _terminate(children))
-    children += [subprocess.Popen([sys.executable, "-m", program]) for program in _PROGRAMS]
+        signal.signal(number, pass_on)
+    for program in _PROGRAMS:
+        children.append(subprocess.Popen([sys.executable, "-m", program]))  # noqa: PERF401 - see pass_on
+    if signals:
+        _terminate(children)
     if config.port and _becomes_ready(config, children):
         print(_welcome(config), flush=True)
     while all(child.poll() is None for child in children):
         time.sleep(_PAUSE_SECONDS)
     first = next(child for child in children if child.poll() is not None)
     status = _explained(_PROGRAMS[children.index(first)], first.wait())
-    _terminate(children)
+    if not signals:  # a second one would have the other hand its orders back
+        _terminate(children)
     return next((status for child in children if (status := child.wait())), 0) if status == 0 else status
 
 

@@ -5,6 +5,9 @@ import sys
 import time
 from collections.abc import Callable
 
+import psycopg
+
+from schema import logs
 from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError, SettingError, StartError
 
@@ -23,6 +26,9 @@ def exit_status(main: Callable[[], int]) -> int:
         return 2
     except StartError as error:
         print(error, file=sys.stderr)
+        return 1
+    except psycopg.Error as error:
+        print(f"the database refuses this program: {logs.first_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -62,23 +62,34 @@ def hold_session(connection: psycopg.Connection[Any], worker_id: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What a heartbeat learned: whether the worker still counts as alive, and which claims to cancel."""
+    """What a heartbeat learned: whether the worker still counts as alive, and which claims to cancel.
+
+    `renewed` is false while somebody has the worker's row locked: beat again soon.
+    """
 
     alive: bool
+    renewed: bool
     cancel_requested: frozenset[UUID]
 
 
 _BEAT = """
-WITH beaten AS (
+WITH held AS MATERIALIZED (
+    SELECT worker_id
+    FROM workers
+    WHERE worker_id = %(worker_id)s
+      AND dead_at IS NULL
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+beaten AS (
     UPDATE workers
     SET heartbeat_at = clock_timestamp(),
         oldest_claim_at = GREATEST(oldest_claim_at, %(oldest_claim_at)s::timestamptz),
         session_lost_at = NULL
-    WHERE worker_id = %(worker_id)s
-      AND dead_at IS NULL
+    WHERE worker_id = ANY (ARRAY (SELECT worker_id FROM held))
     RETURNING worker_id
 )
-SELECT EXISTS (SELECT FROM beaten),
+SELECT EXISTS (SELECT FROM workers WHERE worker_id = %(worker_id)s AND dead_at IS NULL),
+       EXISTS (SELECT FROM beaten),
        ARRAY (
            SELECT order_id
            FROM orders
@@ -103,7 +114,7 @@ def beat(
         _BEAT, {"worker_id": worker_id, "held": list(held), "oldest_claim_at": oldest_claim_at}
     ).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM gives one row
-    return Beat(alive=row[0], cancel_requested=frozenset(row[1]))
+    return Beat(alive=row[0], renewed=row[1], cancel_requested=frozenset(row[2]))
 
 
 _LEAVE = """
