@@ -174,3 +174,12 @@ def test_configuring_twice_logs_once() -> None:
     LOG.info("once")
 
     assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_error_that_is_its_own_cause_is_shown_once(text: io.StringIO) -> None:
+    error = ValueError("round and round")
+    error.__cause__ = error
+
+    LOG.error("failed", error=error)
+
+    assert text.getvalue().count("round and round") == 1

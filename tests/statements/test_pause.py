@@ -1,8 +1,11 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from schema import pause
+from schema.connection import Connection
+from schema.errors import SwitchLockedError
 
 
 def test_pausing_twice_keeps_the_first_time_and_resuming_twice_is_fine(queue: Any) -> None:
@@ -28,3 +31,14 @@ def test_pause_and_resume_work_without_the_switch_s_row(queue: Any, first: Any) 
 
     pause.resume(queue.connection)
     assert len(queue.claim()) == 1
+
+
+@pytest.mark.parametrize("switch", [pause.pause, pause.resume])
+def test_switch_that_somebody_has_locked_is_an_error_and_no_wait(
+    queue: Any, connect: Callable[[], Connection], switch: Any
+) -> None:
+    with connect() as other, other.transaction():
+        other.execute("SELECT FROM queue FOR UPDATE")
+
+        with pytest.raises(SwitchLockedError):
+            switch(queue.connection)

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -127,6 +128,16 @@ def test_nobody_is_judged_by_who_has_watched_for_less_than_a_lease(queue: Any) -
     assert declare(queue, LEASE * 0.9) == []
     assert queue.worker_row("silent").dead_at is None
     assert sorted(declare(queue, LEASE * 1.1)) == ["silent", "w"]
+
+
+@pytest.mark.usefixtures("watched", "sessionless")
+def test_process_just_started_goes_by_the_sessions_alone(queue: Any) -> None:
+    queue.change_worker("w", "session_lost_at = '2001-01-01'")
+    queue.worker("silent", lease_seconds=LEASE, heartbeat_at="2001-01-01")
+
+    dead = rescue.declare_dead(queue.connection, watched_seconds=math.inf, running_seconds=LEASE * 0.9)
+
+    assert dead == ["w"]
 
 
 def test_nobody_is_judged_on_a_server_that_has_been_up_for_less_than_a_lease(queue: Any) -> None:

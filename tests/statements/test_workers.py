@@ -130,3 +130,13 @@ def test_prune_is_bounded_and_passes_locked_rows(queue: Any, connect: Callable[[
 
     assert workers.prune(queue.connection) == 100
     assert workers.prune(queue.connection) == 1
+
+
+def test_beat_waits_for_nobody_who_has_its_row_locked(queue: Any, connect: Callable[[], Connection]) -> None:
+    queue.worker(heartbeat_at="2001-01-01")
+    with connect() as other, other.transaction():
+        other.execute("SELECT FROM workers FOR UPDATE")
+
+        beat = workers.beat(queue.connection, "w", held=[], oldest_claim_at=queue.now())
+
+    assert (beat.alive, beat.renewed) == (True, False)

@@ -120,6 +120,20 @@ def test_no_exception_of_a_handler_hurts_its_worker(start_worker: StartWorker, q
     assert errors[9] == errors[10] == "Reject"
 
 
+def test_handler_that_returns_a_coroutine_has_done_nothing(start_worker: StartWorker, queue: Queue) -> None:
+    start_worker(
+        """
+async def work(order, context): pass
+def handle(order, context): return work(order, context)
+""",
+        ORDERS_MAX_ATTEMPTS=1,
+    )
+
+    order = queue.until(queue.submit_one(), "failed")
+
+    assert order.last_error.startswith("TypeError: the handler returned a coroutine")
+
+
 def test_errors_message_is_one_line_of_the_log(start_worker: StartWorker, queue: Queue) -> None:
     worker = start_worker(
         r'def handle(order, context): raise Reject("first\nworker_stopped order_id=1\x1b[31m")',

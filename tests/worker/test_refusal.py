@@ -4,23 +4,31 @@ from typing import Any
 from schema.connection import Connection
 
 
+def refuse(connection: Connection, move: str) -> None:
+    connection.execute(f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE 'no business with %', NEW.user_id; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON orders FOR EACH ROW
+        WHEN (NEW.user_id = 'eve' AND {move}) EXECUTE FUNCTION refuse()
+    """)
+
+
+def submit(connection: Connection, users: list[str]) -> None:
+    for user in users:
+        connection.execute(
+            "INSERT INTO orders (order_id, user_id, item_ids, total_amount)"
+            " VALUES (gen_random_uuid(), %s, '{tea}', 1)",
+            (user,),
+        )
+
+
 def test_completion_that_the_database_refuses_fails_alone(
     start_worker: Callable[..., Any],
     connection: Connection,
     wait_until: Callable[..., Any],
 ) -> None:
-    connection.execute("""
-        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN RAISE 'no business with %', NEW.user_id; END $$;
-        CREATE TRIGGER refuse BEFORE UPDATE ON orders FOR EACH ROW
-        WHEN (NEW.status = 'completed' AND NEW.user_id = 'eve') EXECUTE FUNCTION refuse()
-    """)
-    for number in range(40):
-        connection.execute(
-            "INSERT INTO orders (order_id, user_id, item_ids, total_amount)"
-            " VALUES (gen_random_uuid(), %s, '{tea}', 1)",
-            ("eve" if number in {3, 17} else "ada",),
-        )
+    refuse(connection, "NEW.status = 'completed'")
+    submit(connection, ["eve" if number in {3, 17} else "ada" for number in range(40)])
 
     start_worker(ORDERS_CONCURRENCY=8, ORDERS_MAX_ATTEMPTS=2, ORDERS_BACKOFF_SECONDS=0)
     wait_until(
@@ -38,3 +46,51 @@ def test_completion_that_the_database_refuses_fails_alone(
     errors = connection.execute("SELECT DISTINCT last_error FROM orders WHERE status = 'failed'").fetchall()
     assert ended == [("ada", "completed", 1, 38), ("eve", "failed", 2, 2)]
     assert errors[0][0].startswith("RaiseException: no business with eve")
+
+
+def test_ending_that_the_database_refuses_keeps_no_other_from_being_written(
+    start_worker: Callable[..., Any], connection: Connection, wait_until: Callable[..., Any]
+) -> None:
+    refuse(connection, "NEW.status IN ('retrying', 'failed')")
+    submit(connection, ["ada"] * 5 + ["eve"] + ["ada"] * 20)
+
+    worker = start_worker(
+        "def handle(order, context):\n    if order.user_id == 'eve': raise Reject('no')", ORDERS_CONCURRENCY=4
+    )
+    wait_until(
+        lambda: (
+            connection.execute("SELECT count(*) FROM orders WHERE status = 'completed'").fetchone() == (25,)
+        )
+    )
+    connection.execute("DROP TRIGGER refuse ON orders")
+    wait_until(
+        lambda: connection.execute("SELECT count(*) FROM orders WHERE status = 'failed'").fetchone() == (1,)
+    )
+
+    assert "ending_refused" in worker.log
+
+
+def test_retry_that_the_database_refuses_keeps_no_rescue_from_happening(
+    start_worker: Callable[..., Any], connection: Connection, wait_until: Callable[..., Any]
+) -> None:
+    submit(connection, ["eve", "ada"])
+    connection.execute(
+        "UPDATE orders SET status = 'retrying', attempt = 1, retry_at = clock_timestamp()"
+        " WHERE user_id = 'eve'"
+    )
+    connection.execute(
+        "INSERT INTO workers (worker_id, dead_at) VALUES ('gone', clock_timestamp());"
+        "UPDATE orders SET status = 'processing', attempt = 1, worker_id = 'gone',"
+        " started_at = clock_timestamp() WHERE user_id = 'ada'"
+    )
+    refuse(connection, "OLD.status = 'retrying'")
+
+    worker = start_worker()
+    wait_until(
+        lambda: (
+            connection.execute("SELECT status, attempt FROM orders WHERE user_id = 'ada'").fetchone()
+            == ("completed", 2)
+        )
+    )
+
+    wait_until(lambda: "chore_refused" in worker.log)
