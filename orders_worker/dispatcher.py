@@ -16,9 +16,10 @@ from orders_worker.attempt import Attempt, Completed, Result, Work, error_text
 from orders_worker.floor import Floor
 from orders_worker.hand import Hand
 from orders_worker.link import Link
+from orders_worker.outbox import Outbox
 from orders_worker.slots import Mailbox, Slots
 from orders_worker.stop import Stop
-from schema import exchange, logs, unfinished, workers
+from schema import exchange, logs, workers
 from schema.connection import REPLY_SECONDS, Connection
 from schema.errors import DatabaseUnavailableError
 from schema.exchange import Claim, Exchanged, Fence
@@ -60,9 +61,7 @@ class Dispatcher:
         self._register = register
         self._poll_seconds = poll_seconds
         self._floor = Floor()
-        self._completed: set[Fence] = set()
-        self._endings: dict[Fence, Ending] = {}
-        self._fresh = False
+        self._outbox = Outbox(hand)
         self._hungry = True
         self._dead_id = ""
         self._poll_at = 0.0
@@ -113,12 +112,9 @@ class Dispatcher:
         now = time.monotonic()
         if now < self._link.retry_at:
             return False
-        if self._is_dead() or self._fresh or (self._hungry and self._free() > 0):
+        if self._is_dead() or self._outbox.fresh or (self._hungry and self._free() > 0):
             return True
-        return self._polls() and now >= self._poll_at
-
-    def _polls(self) -> bool:
-        return self._free() > 0 or bool(self._completed or self._endings)
+        return (self._free() > 0 or bool(self._outbox)) and now >= self._poll_at
 
     def _pause(self) -> float:
         """Return how long to wait for the mailbox: not at all when another turn or the end is due."""
@@ -127,7 +123,7 @@ class Dispatcher:
         moments = [time.monotonic() + IDLE_SECONDS]
         if self._link.broken:
             moments.append(self._link.retry_at)
-        elif self._polls():
+        elif self._free() > 0 or self._outbox:
             moments.append(self._poll_at)
         if (stop_at := self._stop.next_at()) is not None:
             moments.append(stop_at)
@@ -155,28 +151,24 @@ class Dispatcher:
         if result is None or attempt.worker_id != self._hand.worker_id:
             return
         if isinstance(result, Completed):
-            self._completed.add(fence)
+            self._outbox.complete(fence)
         elif isinstance(result, Ending):
-            self._endings[fence] = result
+            self._outbox.end(result)
         else:
             self._hand.drop([fence])
-            return
-        self._fresh = True
 
     def _give_up_overdue(self) -> None:
         for attempt in self._slots.overdue():
             if attempt.abandon():
-                self._end(attempt, Outcome.TIMED_OUT, "the attempt took longer than ORDERS_TIMEOUT_SECONDS")
+                self._outbox.end(
+                    attempt.ending(Outcome.TIMED_OUT, "it took longer than ORDERS_TIMEOUT_SECONDS")
+                )
             self._slots.replace(attempt)
 
     def _hand_back(self) -> None:
         for attempt in self._slots.running:
             if attempt.abandon():
-                self._end(attempt, Outcome.RELEASED, None)
-
-    def _end(self, attempt: Attempt, outcome: Outcome, error: str | None) -> None:
-        self._endings[attempt.claim.fence] = attempt.ending(outcome, error)
-        self._fresh = True
+                self._outbox.end(attempt.ending(Outcome.RELEASED))
 
     # What goes to the database.
 
@@ -191,7 +183,7 @@ class Dispatcher:
             if self._suspicious:
                 self._write_singly(connection)
             else:
-                self._write_endings(connection, list(self._endings.values()))
+                self._outbox.write(connection, self._outbox.endings)
             self._exchange(connection)
             self._suspicious = False
         except (psycopg.Error, DatabaseUnavailableError) as error:
@@ -220,44 +212,26 @@ class Dispatcher:
         """Go on under a new id: the old one was declared dead, so all that it held is somebody else's."""
         old = self._hand.worker_id
         dropped = self._hand.renew(self._register(connection))
-        self._completed.clear()
-        self._endings.clear()
+        self._outbox.forget()
         for attempt in dropped:
             attempt.abandon()
         _log.warning("worker_was_declared_dead", old_worker_id=old, dropped=len(dropped))
-
-    def _write_endings(self, connection: Connection, endings: list[Ending]) -> None:
-        if not endings:
-            return
-        unwritten = unfinished.end(connection, self._hand.worker_id, endings=endings)
-        for ending in endings:
-            fence = ending.fence
-            if fence not in unwritten.busy:
-                del self._endings[fence]
-                event = "claim_lost" if fence in unwritten.lost else f"attempt_{ending.outcome}"
-                limit = self._hand[fence].claim.attempt_limit
-                error = (ending.error or "").partition("\n")[0][:200] or None
-                _log.info(
-                    event, order_id=fence.order_id, attempt=fence.attempt, attempt_limit=limit, error=error
-                )
-                self._hand.drop([fence])
 
     def _write_singly(self, connection: Connection) -> None:
         """Find out which row the database refuses, and write the others.
 
         A refused completion becomes a failed attempt; a refused ending stays in hand for a later try.
         """
-        for fence in list(self._completed):
+        for fence in self._outbox.completed:
             try:
                 self._exchange(connection, finished=[fence], free=0)
             except psycopg.Error as error:
                 if not _is_refusal(error):
                     raise
-                self._completed.discard(fence)
-                self._end(self._hand[fence], Outcome.RAISED, error_text(error))
-        for ending in list(self._endings.values()):
+                self._outbox.end(self._hand[fence].ending(Outcome.RAISED, error_text(error)))
+        for ending in self._outbox.endings:
             try:
-                self._write_endings(connection, [ending])
+                self._outbox.write(connection, [ending])
             except psycopg.Error as error:
                 if not _is_refusal(error):
                     raise
@@ -266,7 +240,7 @@ class Dispatcher:
     def _exchange(
         self, connection: Connection, *, finished: list[Fence] | None = None, free: int | None = None
     ) -> None:
-        finished = list(self._completed) if finished is None else finished
+        finished = self._outbox.completed if finished is None else finished
         free = self._free() if free is None else free
         exchanged = exchange.exchange(
             connection,
@@ -278,9 +252,8 @@ class Dispatcher:
             max_attempts=self._work.max_attempts,
         )
         written = [fence for fence in finished if fence not in exchanged.busy]
-        self._completed.difference_update(written)
-        self._hand.drop(written)
-        self._fresh = False
+        self._outbox.settle(written)
+        self._outbox.fresh = False
         self._hungry = len(exchanged.claimed) == free > 0
         if not exchanged.alive:
             self._dead_id = self._hand.worker_id
@@ -306,7 +279,7 @@ class Dispatcher:
         attempts = [Attempt(claim, worker_id=self._hand.worker_id, work=self._work) for claim in claims]
         self._hand.take(attempts, at=self._hand.since)
         for attempt in attempts:
-            self._end(attempt, Outcome.RELEASED, None)
+            self._outbox.end(attempt.ending(Outcome.RELEASED))
 
     def _start(self, claims: Iterable[Claim], *, at: datetime) -> None:
         attempts = [Attempt(claim, worker_id=self._hand.worker_id, work=self._work) for claim in claims]

@@ -1,0 +1,87 @@
+"""What has ended and is not yet in the database: it is handed in until it is written or lost."""
+
+from collections.abc import Iterable
+
+from orders_worker.hand import Hand
+from schema import logs, unfinished
+from schema.connection import Connection
+from schema.exchange import Fence
+from schema.unfinished import Ending
+
+ERROR_LENGTH = 200
+
+_log = logs.Log(__name__)
+
+
+class Outbox:
+    """The ended claims of `hand`, which they leave from here.
+
+    `fresh` tells that some were never handed in. The others are those whose rows somebody had locked, and
+    can wait for the next poll.
+    """
+
+    def __init__(self, hand: Hand) -> None:
+        self._hand = hand
+        self._endings: dict[Fence, Ending] = {}
+        self._completed: set[Fence] = set()
+        self.fresh = False
+
+    def __bool__(self) -> bool:
+        return bool(self._completed or self._endings)
+
+    @property
+    def completed(self) -> list[Fence]:
+        """The completions, for the next exchange."""
+        return list(self._completed)
+
+    @property
+    def endings(self) -> list[Ending]:
+        """The other endings, for `write`."""
+        return list(self._endings.values())
+
+    def complete(self, fence: Fence) -> None:
+        """Add a completion."""
+        self._completed.add(fence)
+        self.fresh = True
+
+    def end(self, ending: Ending) -> None:
+        """Add another ending, also instead of a completion."""
+        self._completed.discard(ending.fence)
+        self._endings[ending.fence] = ending
+        self.fresh = True
+
+    def forget(self) -> None:
+        """Drop everything: the claims are somebody else's."""
+        self._completed.clear()
+        self._endings.clear()
+
+    def settle(self, fences: Iterable[Fence]) -> None:
+        """Take note that an exchange has written these completions, or found them lost."""
+        settled = list(fences)
+        self._completed.difference_update(settled)
+        self._hand.drop(settled)
+
+    def write(self, connection: Connection, endings: list[Ending]) -> None:
+        """Write these of the endings; keep those whose rows are locked."""
+        if not endings:
+            return
+        unwritten = unfinished.end(connection, self._hand.worker_id, endings=endings)
+        for ending in endings:
+            if ending.fence not in unwritten.busy:
+                _report(
+                    ending,
+                    lost=ending.fence in unwritten.lost,
+                    attempt_limit=self._hand[ending.fence].claim.attempt_limit,
+                )
+                del self._endings[ending.fence]
+                self._hand.drop([ending.fence])
+
+
+def _report(ending: Ending, *, lost: bool, attempt_limit: int) -> None:
+    _log.info(
+        "claim_lost" if lost else f"attempt_{ending.outcome}",
+        order_id=ending.fence.order_id,
+        attempt=ending.fence.attempt,
+        attempt_limit=attempt_limit,
+        error=(ending.error or "").partition("\n")[0][:ERROR_LENGTH] or None,
+    )
