@@ -161,7 +161,7 @@ class Dispatcher:
         for attempt in self._slots.overdue():
             if attempt.abandon():
                 self._outbox.end(
-                    attempt.ending(Outcome.TIMED_OUT, "it took longer than ORDERS_TIMEOUT_SECONDS")
+                    attempt.ending(Outcome.TIMED_OUT, "the attempt took longer than ORDERS_TIMEOUT_SECONDS")
                 )
             self._slots.replace(attempt)
 
