@@ -89,11 +89,9 @@ def test_psql_of_the_wheel_serves_where_the_machine_has_none(commands: Commands)
 def test_a_backup_names_its_folder_and_the_command_that_restores_it(commands: Commands) -> None:
     taken = commands("backup")
     assert (taken.returncode, taken.stderr) == (0, "")
-    command = re.search(
-        r"python -m schema\.embedded (restore '.*/my checkout/backups/\d{8}T\d{6}Z')\n", taken.stdout
-    )
+    command = re.search(r"make restore FROM='(.*/my checkout/backups/\d{8}T\d{6}Z)'\n", taken.stdout)
     assert command is not None
-    folder = command[1].removeprefix("restore ").strip("'")
+    folder = command[1]
 
     refused = commands("restore", folder)
     commands("stop")
@@ -159,3 +157,13 @@ def test_without_the_wheel_the_setting_error_says_what_to_install() -> None:
 def test_a_package_that_was_installed_elsewhere_is_no_checkout(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="DATABASE_URL is not set"):
         checkout.root(tmp_path / "schema")
+
+
+@pytest.mark.parametrize("command", [["start"], ["stop"], ["backup"], ["restore", "somewhere"]])
+def test_nothing_is_done_to_the_embedded_server_while_a_url_names_another(
+    commands: Commands, command: list[str]
+) -> None:
+    done = commands(*command, DATABASE_URL="postgresql://elsewhere/orders")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("DATABASE_URL is 'set': unset it to ")
