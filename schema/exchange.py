@@ -181,6 +181,11 @@ def exchange(
         },
         binary=True,
     ).fetchall()
+    return _exchanged(rows)
+
+
+def _exchanged(rows: list[tuple[Any, ...]]) -> Exchanged:
+    """Sort the answer's rows by their last column; how the worker stands comes last."""
     *rest, (*_, at, _, standing) = rows
     claimed = [Claim(*row[:-1]) for row in rest if row[-1] == "claimed"]
     return Exchanged(
