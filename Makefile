@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help set-up migrate run run-api run-worker stop-db psql backup restore load drain check format test test-all pin
+.PHONY: help set-up migrate run run-api run-worker stop-db psql backup restore load drain verify-fcfs chaos mutations protocol check format test test-all test-pooled pin
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,18 @@ load: set-up ## Post ORDERS=1000 orders from CLIENTS=200 at once, wait for them 
 drain: set-up ## Measure how fast one worker works off 50,000 orders, beside pgbench
 	@$(BIN)/python bench/drain.py
 
+verify-fcfs: set-up ## Check that the database's orders were claimed first come, first served, and once
+	@$(BIN)/orders verify-fcfs
+
+chaos: set-up ## Run everything under faults and judge it: DURATION=60 seconds, SEED=, BREAK=, FAULTS=, POOLER=
+	@exec $(BIN)/python -m tests.chaos
+
+mutations: set-up ## Drop one fence at a time and show which test of the model notices
+	@$(BIN)/python -m tests.model
+
+protocol: set-up ## Check the protocol's model with Spin, and that it breaks without its fences
+	@$(BIN)/python -m tests.protocol
+
 check: set-up ## Check format, lint, types and imports
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -58,7 +70,10 @@ test: set-up ## Run the tests, on a temporary server of their own
 test-all: set-up ## Run the tests that take longer
 	$(BIN)/pytest -m slow
 
+test-pooled: set-up ## Run the tests through PgBouncer in transaction mode
+	TEST_POOLER=pgbouncer $(BIN)/pytest -m "not slow and not direct"
+
 pin: set-up ## Write the installed versions into constraints.txt
 	$(BIN)/pip freeze --exclude-editable | sed '1i # Every package of a full install, at the version it is tested with. make pin refreshes it.' > constraints.txt
 
-export SQL TO FROM ORDERS CLIENTS
+export SQL TO FROM ORDERS CLIENTS DURATION SEED BREAK FAULTS POOLER REPORT

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Numeric,
     PrimaryKeyConstraint,
@@ -170,6 +171,12 @@ attempts = Table(
         comment="raised, timed_out, rejected, released (not spent), rescued (worker died), cancelled.",
     ),
     Column("error", Text, comment="What went wrong, as the handler or the rescue put it."),
+    Column("seq", BigInteger, comment="The ticket it was claimed by; null if made before revision 0002."),
+    Column(
+        "queued_at",
+        _TIME,
+        comment="When the order had entered the line before this claim; null if made before revision 0002.",
+    ),
     PrimaryKeyConstraint("order_id", "attempt", name="attempts_pkey"),
     CheckConstraint(_one_of("outcome", Outcome), name="attempts_outcome_is_known"),
     comment="One row for each attempt that did not complete its order.",
@@ -237,3 +244,28 @@ queue = Table(
     CheckConstraint("only_row", name="queue_has_only_one_row"),
     comment="The switch that every worker obeys, and what the schema asks of its programs.",
 )
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("idempotency_key", Text, nullable=False, comment="The client's name for one submission."),
+    Column(
+        "order_id",
+        Uuid,
+        nullable=False,
+        comment="The order that it became. No foreign key: it would lock orders.",
+    ),
+    Column(
+        "order_hash",
+        LargeBinary,
+        nullable=False,
+        comment="SHA-256 of the order as it was validated: the same key may not come with another.",
+    ),
+    Column("created_at", _TIME, nullable=False, server_default=_NOW, comment="When it was first used."),
+    PrimaryKeyConstraint("idempotency_key", name="idempotency_keys_pkey"),
+    CheckConstraint(
+        "char_length(idempotency_key) BETWEEN 1 AND 255", name="idempotency_keys_key_has_1_to_255_characters"
+    ),
+    comment="The keys that clients gave their submissions, for a day at least.",
+)
+Index("idempotency_keys_age", idempotency_keys.c.created_at)

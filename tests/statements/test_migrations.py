@@ -99,7 +99,7 @@ def test_tables_in_the_code_are_those_of_the_migrations(database_url: str, empty
 
     made, migrated = catalog(empty_database_url), catalog(database_url)
 
-    assert len(migrated["columns"]) == 39
+    assert len(migrated["columns"]) == 45
     for kind in CATALOG:
         assert made[kind] == migrated[kind], kind
 
@@ -153,6 +153,26 @@ def test_migrating_again_keeps_every_row(migrated: str, make_queue: Any) -> None
         assert queue.snapshot() == before
 
 
+def test_migrating_from_the_first_revision_keeps_every_row(empty_database_url: str, make_queue: Any) -> None:
+    command.upgrade(configuration(empty_database_url), "0001")
+    with Connection.open(empty_database_url, name="test") as connection:
+        queue = make_queue(connection)
+        queue.insert("failed")
+        connection.execute("""
+            INSERT INTO attempts (order_id, attempt, outcome)
+            SELECT order_id, 1, 'rejected'
+            FROM orders
+        """)
+        before = connection.execute("SELECT order_id, attempt, outcome, ended_at FROM attempts").fetchall()
+        stood = queue.snapshot()
+
+        migrate.upgrade(empty_database_url)
+
+        assert queue.snapshot() == stood
+        after = connection.execute("SELECT order_id, attempt, outcome, ended_at FROM attempts").fetchall()
+        assert after == before != []
+
+
 def test_ten_processes_migrate_an_empty_database_at_once(empty_database_url: str) -> None:
     code = f"from schema import migrate; migrate.upgrade({empty_database_url!r})"
     processes = [
@@ -166,7 +186,9 @@ def test_ten_processes_migrate_an_empty_database_at_once(empty_database_url: str
 
     assert [process.returncode for process in processes] == [0] * 10, outputs
     with psycopg.connect(empty_database_url) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [
+            (revision.NEEDED,)
+        ]
         assert connection.execute("SELECT count(*) FROM queue").fetchall() == [(1,)]
 
 
