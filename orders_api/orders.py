@@ -11,37 +11,45 @@ import falcon
 from orders_api import submission
 from orders_api.database import ConnectionLostError, Database
 from orders_api.problems import NoOrderIdError, OutcomeUnknownError
-from orders_api.requests import json_body
-from schema import logs, orders
+from orders_api.requests import idempotency_key, json_body
+from schema import idempotency, logs, orders
 from schema.errors import OrderNotFoundError
+from schema.idempotency import Submitted
 
 _log = logs.Log(__name__)
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class OrdersResource:
-    """The line's entrance. `submitted` is called after each commit and must not block."""
+    """The line's entrance. `submitted` is called after each new order's commit and must not block."""
 
     def __init__(self, database: Database, submitted: Callable[[], None]) -> None:
         self._database = database
         self._submitted = submitted
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Store an order; 201 means that it is committed."""
-        order_id = self._submit(submission.parse(json_body(req)))
-        self._submitted()
-        _log.info("order_submitted", order_id=order_id)
+        """Store an order; 201 means that it is committed, now or when its key was first used."""
+        key = idempotency_key(req)
+        placed = self._submit(submission.parse(json_body(req)), key)
+        if placed.replayed:
+            _log.info("order_replayed", order_id=placed.order_id)
+            resp.set_header("Idempotent-Replayed", "true")
+        else:
+            self._submitted()
+            _log.info("order_submitted", order_id=placed.order_id)
         resp.status = falcon.HTTP_201
-        resp.location = f"/orders/{order_id}"
-        resp.media = {"message": "Order placed successfully", "order_id": str(order_id)}
+        resp.location = f"/orders/{placed.order_id}"
+        resp.media = {"message": "Order placed successfully", "order_id": str(placed.order_id)}
 
-    def _submit(self, order: orders.NewOrder) -> UUID:
+    def _submit(self, order: orders.NewOrder, key: str | None) -> Submitted:
         try:
             with self._database.connection() as connection:
-                return orders.submit(connection, order)
+                if key is None:
+                    return Submitted(orders.submit(connection, order), replayed=False)
+                return idempotency.submit_once(connection, order, key=key)
         except ConnectionLostError as error:
             _log.warning("submit_outcome_unknown", error=error)
-            raise OutcomeUnknownError from error
+            raise OutcomeUnknownError(repeatable=key is not None) from error
 
 
 class OrderResource:

@@ -11,7 +11,13 @@ import falcon
 from orders_api.database import ConnectionLostError
 from orders_api.submission import FieldProblem, InvalidOrderError, NotJsonError
 from schema import logs
-from schema.errors import DatabaseUnavailableError, OrderNotFoundError, OrdersError, StartError
+from schema.errors import (
+    DatabaseUnavailableError,
+    KeyReusedError,
+    OrderNotFoundError,
+    OrdersError,
+    StartError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
@@ -27,7 +33,14 @@ class NoOrderIdError(OrdersError):
 
 
 class OutcomeUnknownError(OrdersError):
-    """The connection was lost while an order was being stored, so nobody knows whether it was."""
+    """The connection was lost while an order was being stored, so nobody knows whether it was.
+
+    `repeatable` if the order came with an idempotency key: then sending it again can't place it twice.
+    """
+
+    def __init__(self, *, repeatable: bool) -> None:
+        super().__init__("nobody knows whether the order was stored")
+        self.repeatable = repeatable
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +74,6 @@ _UNAVAILABLE = Problem(
     type="/problems/unavailable",
     retry=True,
 )
-_OUTCOME_UNKNOWN = Problem(
-    503,
-    # No Retry-After here: it would invite a second order.
-    "The connection to the database was lost while the order was being stored. It may have been placed or "
-    "not; sending it again may place it twice.",
-    title="Outcome unknown",
-    type="/problems/outcome-unknown",
-)
 _UNEXPECTED = Problem(
     500,
     "Something went wrong that is not your fault. The log has it under the X-Request-ID of this answer.",
@@ -77,6 +82,23 @@ _UNEXPECTED = Problem(
 
 def _no_such_order(error: OrdersError) -> Problem:
     return Problem(404, str(error), title="No such order", type="/problems/order-not-found")
+
+
+def _outcome_unknown(error: OutcomeUnknownError) -> Problem:
+    advice = (
+        "sending it again with the same Idempotency-Key is safe."
+        if error.repeatable
+        else "sending it again may place it twice. With an Idempotency-Key it could not."
+    )
+    return Problem(
+        503,
+        "The connection to the database was lost while the order was being stored. It may have been placed "
+        f"or not; {advice}",
+        title="Outcome unknown",
+        type="/problems/outcome-unknown",
+        # Without a key it would invite a second order.
+        retry=error.repeatable,
+    )
 
 
 _ANSWERS: dict[type[OrdersError], Callable[[Any], Problem]] = {
@@ -88,7 +110,10 @@ _ANSWERS: dict[type[OrdersError], Callable[[Any], Problem]] = {
     OrderNotFoundError: _no_such_order,
     DatabaseUnavailableError: lambda _: _UNAVAILABLE,
     ConnectionLostError: lambda _: _UNAVAILABLE,
-    OutcomeUnknownError: lambda _: _OUTCOME_UNKNOWN,
+    OutcomeUnknownError: _outcome_unknown,
+    KeyReusedError: lambda error: Problem(
+        422, str(error), title="Idempotency key reused", type="/problems/idempotency-key-reused"
+    ),
     StartError: lambda error: Problem(
         503, str(error), title="Not ready", type="/problems/not-ready", retry=True
     ),

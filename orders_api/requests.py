@@ -1,4 +1,4 @@
-"""What every request brings: its id, and for some a JSON body."""
+"""What every request brings: its id, and for some a JSON body and an idempotency key."""
 
 import re
 import uuid
@@ -8,9 +8,12 @@ import falcon
 from schema import logs
 
 REQUEST_ID = "X-Request-ID"
+IDEMPOTENCY_KEY = "Idempotency-Key"
 MAX_BODY_BYTES = 1024 * 1024
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+# A comma is what a server puts between the values of a repeated header.
+_KEY = re.compile(r"[!-+\--~]{1,255}")
 _JSON_UTF_8 = re.compile(r'application/json\s*(;\s*charset=("?)utf-8\2\s*)?', re.IGNORECASE)
 
 
@@ -45,3 +48,17 @@ def json_body(req: falcon.Request) -> bytes:
     if len(body) > MAX_BODY_BYTES:
         raise falcon.HTTPContentTooLarge(description=f"Expected a body of at most {MAX_BODY_BYTES:,} bytes.")
     return body
+
+
+def idempotency_key(req: falcon.Request) -> str | None:
+    """Return the client's key for this submission, None if it sent none; raise 400 for a bad one.
+
+    Every character counts, also the quotes in which draft-ietf-httpapi-idempotency-key-header has the key.
+    """
+    key: str | None = req.get_header(IDEMPOTENCY_KEY)
+    if key is not None and not _KEY.fullmatch(key):
+        raise falcon.HTTPInvalidHeader(
+            "Expected it once, with 1 to 255 visible ASCII characters, no blank and no comma.",
+            IDEMPOTENCY_KEY,
+        )
+    return key

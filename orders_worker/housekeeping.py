@@ -8,7 +8,7 @@ from datetime import datetime
 import psycopg
 
 from orders_worker.bell import Bell
-from schema import logs, rescue, retries, wake, workers
+from schema import idempotency, logs, rescue, retries, wake, workers
 from schema.connection import Connection
 
 TICK_SECONDS = 1.25
@@ -33,7 +33,8 @@ class Housekeeping:
         self._started_at = time.monotonic()
         self._reconnected_at: float | None = None
         self._patrolled: datetime | None = None
-        self._prune_at = 0.0
+        self._prune_workers_at = 0.0
+        self._prune_keys_at = 0.0
         self._thread = threading.Thread(target=self._run, name="orders-housekeeping", daemon=True)
 
     def start(self) -> None:
@@ -91,7 +92,14 @@ class Housekeeping:
         """
         moved = 0
         full = False
-        for chore in (self._declare_dead, self._sweep, self._return_due, self._patrol, self._prune):
+        for chore in (
+            self._declare_dead,
+            self._sweep,
+            self._return_due,
+            self._patrol,
+            self._prune_workers,
+            self._prune_keys,
+        ):
             try:
                 count = chore(connection)
             except psycopg.DatabaseError as error:
@@ -132,10 +140,16 @@ class Housekeeping:
             _log.info("orders_rescued", count=patrolled.moved)
         return patrolled.moved
 
-    def _prune(self, connection: Connection) -> int:
-        if time.monotonic() >= self._prune_at:
+    def _prune_workers(self, connection: Connection) -> int:
+        if time.monotonic() >= self._prune_workers_at:
             workers.prune(connection)
-            self._prune_at = time.monotonic() + PRUNE_SECONDS
+            self._prune_workers_at = time.monotonic() + PRUNE_SECONDS
+        return 0
+
+    def _prune_keys(self, connection: Connection) -> int:
+        # After a full prune there is more to do, but nobody waits for it: the next tick is soon enough.
+        if time.monotonic() >= self._prune_keys_at and idempotency.prune(connection) < idempotency.LIMIT:
+            self._prune_keys_at = time.monotonic() + PRUNE_SECONDS
         return 0
 
 

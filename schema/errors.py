@@ -35,6 +35,15 @@ class OrderNotFoundError(OrdersError):
         super().__init__(f"there is no order {order_id}")
 
 
+class KeyReusedError(OrdersError):
+    """The idempotency key stands for another order already."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this idempotency key came with another order before: send a new one with a new order"
+        )
+
+
 class IllegalMoveError(OrdersError):
     """The order's state does not allow what was asked for."""
 

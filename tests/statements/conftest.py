@@ -44,6 +44,7 @@ DROP TABLE IF EXISTS ledger, invoices;
 DELETE FROM orders;
 DELETE FROM attempts;
 DELETE FROM workers;
+DELETE FROM idempotency_keys;
 DELETE FROM queue;
 INSERT INTO queue DEFAULT VALUES;
 ALTER SEQUENCE orders_seq_seq RESTART;
@@ -60,9 +61,9 @@ def common_database_url(server_url: str, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def database_url(common_database_url: str) -> Iterator[str]:
+def database_url(common_database_url: str, way: Callable[[str], str]) -> Iterator[str]:
     """A migrated database without rows; the same one each time, for making one takes longer than a test."""
-    yield common_database_url
+    yield way(common_database_url)
     with psycopg.connect(common_database_url, autocommit=True) as admin:
         admin.execute(RESET)
 

@@ -1,0 +1,112 @@
+"""Submit an order once under a key of the client's, however often it is sent.
+
+Key and order are inserted by one statement, so that there is never one without the other. Whoever comes
+second with a key waits for the first, and learns what became of it.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from schema.errors import DatabaseUnavailableError, KeyReusedError
+from schema.orders import NewOrder
+from schema.uuid7 import uuid7
+
+LIMIT = 1000
+"""Keys that one prune deletes at most."""
+
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The order that a key stands for. `replayed` means that an earlier call placed it."""
+
+    order_id: UUID
+    replayed: bool
+
+
+def submit_once(connection: psycopg.Connection[Any], order: NewOrder, *, key: str) -> Submitted:
+    """Insert a pending order, unless `key` has placed it before; return its id.
+
+    One statement for a new key, committed on return if `connection` autocommits. It waits for another
+    transaction that is using the key; the ticket is drawn after the wait. Raises `KeyReusedError` when
+    the key came with another order before.
+    """
+    order_hash = _hash(order)
+    for _ in range(_TRIES):
+        order_id = uuid7()
+        if _insert(connection, order, order_id=order_id, key=key, order_hash=order_hash):
+            return Submitted(order_id, replayed=False)
+        # A second statement, because the first can't see what was committed while it waited.
+        found = connection.execute(_FIND, {"key": key}).fetchone()
+        if found is not None:
+            if found[1] != order_hash:
+                raise KeyReusedError
+            return Submitted(found[0], replayed=True)
+    raise DatabaseUnavailableError("the idempotency key is deleted as often as it is asked for")
+
+
+def _hash(order: NewOrder) -> bytes:
+    """Return the SHA-256 of what was ordered, however it was written: JSON keeps the fields apart."""
+    fields = (order.user_id, order.item_ids, f"{order.total_amount:.2f}")
+    return hashlib.sha256(json.dumps(fields).encode()).digest()
+
+
+_INSERT = """
+WITH fresh AS (
+    INSERT INTO idempotency_keys (idempotency_key, order_id, order_hash)
+    VALUES (%(key)s, %(order_id)s, %(order_hash)s)
+    ON CONFLICT (idempotency_key) DO NOTHING
+    RETURNING order_id
+)
+INSERT INTO orders (order_id, user_id, item_ids, total_amount)
+SELECT order_id, %(user_id)s, %(item_ids)s, %(total_amount)s
+FROM fresh
+"""
+
+
+def _insert(
+    connection: psycopg.Connection[Any], order: NewOrder, *, order_id: UUID, key: str, order_hash: bytes
+) -> bool:
+    """Insert key and order, or nothing if the key is there already; tell which."""
+    values = {
+        "key": key,
+        "order_id": order_id,
+        "order_hash": order_hash,
+        "user_id": order.user_id,
+        "item_ids": list(order.item_ids),
+        "total_amount": order.total_amount,
+    }
+    return connection.execute(_INSERT, values).rowcount == 1
+
+
+_FIND = """
+SELECT order_id, order_hash
+FROM idempotency_keys
+WHERE idempotency_key = %(key)s
+"""
+
+# 24 hours and not a day: where the clocks change, a day may have 23. In a subquery, because a volatile
+# function can't be looked up in an index.
+_PRUNE = f"""
+WITH old AS MATERIALIZED (
+    SELECT idempotency_key
+    FROM idempotency_keys
+    WHERE created_at < (SELECT clock_timestamp() - INTERVAL '24 hours')
+    ORDER BY created_at, idempotency_key
+    LIMIT {LIMIT}
+    FOR UPDATE SKIP LOCKED
+)
+DELETE FROM idempotency_keys
+WHERE idempotency_key = ANY (ARRAY (SELECT idempotency_key FROM old))
+"""
+
+
+def prune(connection: psycopg.Connection[Any]) -> int:
+    """Delete up to `LIMIT` keys that are older than 24 hours, the oldest first; tell how many."""
+    return connection.execute(_PRUNE).rowcount
