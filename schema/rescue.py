@@ -89,8 +89,8 @@ held AS MATERIALIZED (
     SELECT orders.*
     FROM dead
     CROSS JOIN LATERAL (
-        SELECT orders.order_id, orders.attempt, orders.worker_id, orders.started_at,
-               outcome, error, retry_seconds,
+        SELECT orders.order_id, orders.attempt, orders.worker_id, orders.seq, orders.queued_at,
+               orders.started_at, outcome, error, retry_seconds,
                {NEXT_STATE}
         FROM orders
         CROSS JOIN (
@@ -171,7 +171,7 @@ orphaned AS MATERIALIZED (
     LIMIT {PATROL_LIMIT}
 ),
 held AS MATERIALIZED (
-    SELECT orders.order_id, orders.attempt, orders.worker_id, orders.started_at,
+    SELECT orders.order_id, orders.attempt, orders.worker_id, orders.seq, orders.queued_at, orders.started_at,
            outcome, error, retry_seconds,
            {NEXT_STATE}
     FROM orders

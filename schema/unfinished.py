@@ -31,7 +31,7 @@ moved AS (
         worker_id = CASE WHEN next_state IN ('failed', 'cancelled') THEN orders.worker_id END,
         started_at = CASE WHEN next_state IN ('failed', 'cancelled') THEN orders.started_at END,
         finished_at = CASE WHEN next_state IN ('failed', 'cancelled') THEN clock_timestamp() END,
-        queued_at = CASE WHEN next_state = 'pending' THEN clock_timestamp() ELSE queued_at END,
+        queued_at = CASE WHEN next_state = 'pending' THEN clock_timestamp() ELSE orders.queued_at END,
         retry_at = CASE
                        WHEN next_state = 'retrying'
                        THEN clock_timestamp() + make_interval(secs => retry_seconds)
@@ -47,8 +47,8 @@ moved AS (
     RETURNING orders.order_id, orders.attempt
 ),
 recorded AS (
-    INSERT INTO attempts (order_id, attempt, worker_id, started_at, outcome, error)
-    SELECT order_id, attempt, worker_id, started_at, outcome, error
+    INSERT INTO attempts (order_id, attempt, worker_id, seq, queued_at, started_at, outcome, error)
+    SELECT order_id, attempt, worker_id, seq, queued_at, started_at, outcome, error
     FROM held
     ON CONFLICT (order_id, attempt) DO NOTHING
 )
@@ -64,7 +64,7 @@ WITH ending AS MATERIALIZED (
     ) AS ending (order_id, attempt, outcome, error, retry_seconds)
 ),
 held AS MATERIALIZED (
-    SELECT orders.order_id, orders.attempt, orders.worker_id, orders.started_at,
+    SELECT orders.order_id, orders.attempt, orders.worker_id, orders.seq, orders.queued_at, orders.started_at,
            outcome, error, retry_seconds,
            {NEXT_STATE}
     FROM orders

@@ -185,6 +185,7 @@ def test_sweep_returns_the_orders_of_the_dead_to_their_places(queue: Any, claims
         (attempt,) = queue.attempts(claim.order_id)
         assert (attempt.outcome, attempt.worker_id, attempt.error) == ("rescued", "w", "worker w died")
         assert attempt.started_at == claim.started_at
+        assert (attempt.seq, attempt.queued_at) == (claim.seq, old.queued_at)
 
 
 def test_sweep_fails_what_has_no_attempt_left_and_cancels_what_was_asked_to_be(
@@ -338,6 +339,7 @@ def test_nobody_waits_for_a_dead_worker_s_row_that_somebody_has_locked(
 def test_patrol_returns_orders_whose_worker_is_unknown_or_dead(queue: Any) -> None:
     queue.worker("dead", dead_at="2001-01-01", swept_at="2001-01-01")
     ghosts = [queue.insert("processing", worker_id=name, attempt=2) for name in ("nobody", "dead")]
+    before = queue.row(ghosts[0])
 
     patrolled = rescue.patrol(queue.connection, after=None)
 
@@ -345,6 +347,7 @@ def test_patrol_returns_orders_whose_worker_is_unknown_or_dead(queue: Any) -> No
     assert [queue.status(order_id) for order_id in ghosts] == ["pending", "pending"]
     (attempt,) = queue.attempts(ghosts[0])
     assert (attempt.outcome, attempt.error) == ("rescued", "worker nobody is unknown")
+    assert (attempt.seq, attempt.queued_at) == (before.seq, before.queued_at)
 
 
 def test_patrol_never_touches_the_orders_of_the_living(queue: Any) -> None:

@@ -116,9 +116,12 @@ def test_earlier_error_stays_when_an_attempt_ends_without_one(queue: Any, claim:
 def test_each_attempt_that_does_not_complete_leaves_its_row(
     queue: Any, claim: Claim, outcome: Outcome
 ) -> None:
+    queued_at = queue.row(claim.order_id).queued_at
+
     queue.end(claim.fence, outcome=outcome, error="because")
 
     (attempt,) = queue.attempts(claim.order_id)
+    assert (attempt.seq, attempt.queued_at) == (claim.seq, queued_at)
     assert (attempt.attempt, attempt.worker_id, attempt.outcome) == (1, "w", outcome)
     assert (attempt.started_at, attempt.error) == (claim.started_at, "because")
     assert claim.started_at < attempt.ended_at <= queue.now()
