@@ -68,8 +68,6 @@ class Database:
         try:
             yield connection
         except psycopg.errors.ReadOnlySqlTransaction as error:
-            # A failover has turned this server into a standby: only a new connection finds the primary.
-            connection.close()
             _log.warning("database_is_read_only", error=error)
             raise DatabaseUnavailableError(logs.first_line(error)) from error
         except psycopg.OperationalError as error:

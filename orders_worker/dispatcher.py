@@ -20,7 +20,7 @@ from orders_worker.outbox import Outbox
 from orders_worker.slots import Mailbox, Slots
 from orders_worker.stop import Stop
 from schema import exchange, logs, workers
-from schema.connection import REPLY_SECONDS, Connection
+from schema.connection import REPLY_SECONDS, Connection, is_refusal
 from schema.errors import DatabaseUnavailableError
 from schema.exchange import Claim, Exchanged, Fence
 from schema.states import Outcome
@@ -187,7 +187,7 @@ class Dispatcher:
             self._exchange(connection)
             self._suspicious = False
         except (psycopg.Error, DatabaseUnavailableError) as error:
-            if _is_refusal(error):
+            if is_refusal(error):
                 self._suspicious = True
                 _log.error("statement_refused", error=error)
             self._lose_connection(error)
@@ -226,14 +226,14 @@ class Dispatcher:
             try:
                 self._exchange(connection, finished=[fence], free=0)
             except psycopg.Error as error:
-                if not _is_refusal(error):
+                if not is_refusal(error):
                     raise
                 self._outbox.end(self._hand[fence].ending(Outcome.RAISED, error_text(error)))
         for ending in self._outbox.endings:
             try:
                 self._outbox.write(connection, [ending])
             except psycopg.Error as error:
-                if not _is_refusal(error):
+                if not is_refusal(error):
                     raise
                 _log.error("ending_refused", error=error, order_id=ending.fence.order_id)
 
@@ -292,8 +292,3 @@ class Dispatcher:
             _log.warning("claim_lost", order_id=fence.order_id, attempt=fence.attempt)
         if written or exchanged.claimed:
             _log.info("exchanged", completed=written, claimed=len(exchanged.claimed))
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Tell an error of a row, such as one that a user's trigger raises, from one of the connection."""
-    return isinstance(error, psycopg.DatabaseError) and not isinstance(error, psycopg.OperationalError)

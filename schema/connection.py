@@ -29,6 +29,8 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     connection intact. This second bound is for a server that is stopped or cut off: the socket is
     closed and the call raises `psycopg.OperationalError`, its outcome unknown.
 
+    It closes too when a write finds the session read-only.
+
     `direct` tells that no pooler stands between: LISTEN and session locks work on such a connection only.
     """
 
@@ -41,6 +43,10 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             return super().wait(gen, interval, timeout)
         try:
             return super().wait(gen, interval, self.reply_seconds + 1)
+        except psycopg.errors.ReadOnlySqlTransaction:
+            # A failover has turned this server into a standby: only a new connection finds the primary.
+            self.pgconn.finish()
+            raise
         except psycopg.errors._WaitTimeout:  # noqa: SLF001 - the only name psycopg gives this error
             self.pgconn.finish()
             raise psycopg.OperationalError(
@@ -93,6 +99,13 @@ class PooledConnection(Connection):
         if "name" not in parameters:
             return super().connect(conninfo, **parameters)
         return cls.open(conninfo, **parameters)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Tell an error of a row, such as one that a user's trigger raises, from one of the connection."""
+    return isinstance(error, psycopg.DatabaseError) and not isinstance(
+        error, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction
+    )
 
 
 def _is_direct(connection: psycopg.Connection[Any]) -> bool:
