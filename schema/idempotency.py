@@ -16,7 +16,7 @@ from schema.errors import DatabaseUnavailableError, KeyReusedError
 from schema.orders import NewOrder
 from schema.uuid7 import uuid7
 
-LIMIT = 1000
+LIMIT = 10_000
 """Keys that one prune deletes at most."""
 
 _TRIES = 3

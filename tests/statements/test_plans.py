@@ -16,6 +16,7 @@ from schema import (
     cancel,
     completion,
     exchange,
+    idempotency,
     migrate,
     orders,
     redrive,
@@ -69,6 +70,13 @@ SELECT gen_random_uuid(), gen_random_uuid()::text,
        ARRAY[gen_random_uuid()::text, gen_random_uuid()::text, gen_random_uuid()::text], 150.75
 FROM generate_series(1, 1000)
 """
+
+KEYS = """
+INSERT INTO idempotency_keys (idempotency_key, order_id, order_hash, created_at)
+SELECT gen_random_uuid(), gen_random_uuid(), '', clock_timestamp() - n * INTERVAL '1 second'
+FROM generate_series(1, 100000) AS n
+"""
+"""Somewhat more than a day of keys."""
 
 STATISTICS = ["new", "from when it was empty", "from when it was small"]
 PLANS = ["force_custom_plan", "force_generic_plan"]
@@ -287,6 +295,25 @@ def test_every_index_is_used_by_some_statement(queue: Any) -> None:
     existing = queue.value("SELECT array_agg(indexname) FROM pg_indexes WHERE tablename = 'orders'")
 
     assert set(existing) == {index for _, used in STATEMENTS.values() for index in used}
+
+
+@pytest.mark.parametrize("statistics", STATISTICS[:2])
+def test_keys_are_pruned_by_age_and_found_by_themselves(queue: Any, statistics: str) -> None:
+    def scanned(statement: str) -> dict[str, str]:
+        explain = f"EXPLAIN (FORMAT JSON) {statement}" % {"key": "'k'"}
+        found = list(nodes(queue.value(explain)[0]["Plan"]))
+        assert "Seq Scan" not in {node["Node Type"] for node in found}
+        return {node["Index Name"]: node["Index Cond"] for node in found if "Index Name" in node}
+
+    with queue.connection.transaction(force_rollback=True):
+        queue.connection.execute("ANALYZE idempotency_keys")
+        queue.connection.execute(KEYS)
+        if statistics == "new":
+            queue.connection.execute("ANALYZE idempotency_keys")
+
+        assert scanned(idempotency._PRUNE).keys() == {"idempotency_keys_age", "idempotency_keys_pkey"}
+        assert "created_at <" in scanned(idempotency._PRUNE)["idempotency_keys_age"]
+        assert scanned(idempotency._FIND).keys() == {"idempotency_keys_pkey"}
 
 
 def buffers(plan: list[dict[str, Any]]) -> int:
