@@ -85,7 +85,7 @@ SELECT order_id, attempt,
              AND orders.worker_id = %(worker_id)s
              AND orders.status = 'processing') AS busy
 FROM ending
-WHERE order_id <> ALL (ARRAY (SELECT order_id FROM moved))
+WHERE (order_id, attempt) NOT IN (SELECT order_id, attempt FROM moved)
 """
 
 

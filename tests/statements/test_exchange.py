@@ -118,6 +118,18 @@ def test_late_result_of_another_worker_or_attempt_changes_nothing(
     assert queue.snapshot() == before
 
 
+def test_earlier_attempt_at_an_order_is_lost_beside_the_present_one(queue: Any) -> None:
+    queue.insert()
+    (earlier,) = queue.claim()
+    queue.end(earlier.fence, outcome=Outcome.RELEASED)
+    (present,) = queue.claim()
+
+    exchanged = queue.exchange(finished=[earlier.fence, present.fence])
+
+    assert exchanged.lost == {earlier.fence}
+    assert queue.status(present.order_id) is Status.COMPLETED
+
+
 def test_unknown_order_is_lost(queue: Any) -> None:
     fence = Fence(queue.insert(), 1)
     queue.connection.execute("DELETE FROM orders")

@@ -161,6 +161,14 @@ def test_end_that_was_written_already_is_lost(queue: Any, claim: Claim) -> None:
     assert queue.snapshot() == before
 
 
+def test_earlier_attempt_at_an_order_is_lost_beside_the_present_one(queue: Any, claim: Claim) -> None:
+    queue.end(claim.fence, outcome=Outcome.RELEASED)
+    (present,) = queue.claim()
+
+    assert queue.end(claim.fence, present.fence, outcome=Outcome.RAISED).lost == {claim.fence}
+    assert queue.status(claim.order_id) is Status.RETRYING
+
+
 def test_locked_order_is_busy_and_the_other_ends_are_written_at_once(
     queue: Any, claim: Claim, lock: Callable[..., Connection]
 ) -> None:
