@@ -48,6 +48,7 @@ class Exchanged:
     `claimed` is in ticket order. `busy` claims are still held, but somebody has their rows locked:
     hand them in again. `lost` claims belong to somebody else by now; nothing was written for them. All
     other finished ones are completed. `at` is the database's time before anything was claimed.
+    `suppressed` tells that it found more orders than it claimed: a trigger or rule swallows the claim.
     """
 
     claimed: list[Claim]
@@ -56,6 +57,7 @@ class Exchanged:
     alive: bool
     paused: bool
     at: datetime
+    suppressed: bool = False
 
 
 EXCHANGE = """
@@ -140,9 +142,9 @@ SELECT order_id, attempt, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
               AND orders.status IN ('processing', 'completed')),
            'lost')
 FROM finished
-WHERE (order_id, attempt) NOT IN (SELECT order_id, attempt FROM completed)
+WHERE order_id <> ALL (ARRAY (SELECT order_id FROM completed))
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, at, NULL,
+SELECT NULL, NULL, NULL, (SELECT count(*) FROM next), NULL, NULL, NULL, at, NULL,
        CASE WHEN NOT alive THEN 'dead' WHEN paused THEN 'paused' ELSE 'alive' END
 FROM standing
 """
@@ -186,7 +188,7 @@ def exchange(
 
 def _exchanged(rows: list[tuple[Any, ...]]) -> Exchanged:
     """Sort the answer's rows by their last column; how the worker stands comes last."""
-    *rest, (*_, at, _, standing) = rows
+    *rest, (_, _, _, found, *_, at, _, standing) = rows
     claimed = [Claim(*row[:-1]) for row in rest if row[-1] == "claimed"]
     return Exchanged(
         claimed=sorted(claimed, key=lambda claim: claim.seq),
@@ -195,6 +197,7 @@ def _exchanged(rows: list[tuple[Any, ...]]) -> Exchanged:
         alive=standing != "dead",
         paused=standing == "paused",
         at=at,
+        suppressed=found > len(claimed),
     )
 
 

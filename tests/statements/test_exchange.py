@@ -389,3 +389,30 @@ def test_strays_from_before_the_last_answer_are_not_looked_for(queue: Any) -> No
     later = claim.started_at + timedelta(microseconds=1)
     assert strays(queue.connection, "w", held=[], since=later) == []
     assert strays(queue.connection, "w", held=[], since=claim.started_at) == [claim]
+
+
+def test_claim_that_a_trigger_swallows_is_told_from_an_empty_line(queue: Any) -> None:
+    swallowed = queue.insert(user_id="eve")
+    queue.connection.execute("""
+        CREATE FUNCTION pg_temp.swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER swallow BEFORE UPDATE ON orders FOR EACH ROW
+        WHEN (NEW.user_id = 'eve') EXECUTE FUNCTION pg_temp.swallow();
+    """)
+    try:
+        exchanged = [queue.exchange(free=free) for free in (0, 1, 2)]
+        pause.pause(queue.connection)
+        exchanged.append(queue.exchange(free=1))
+    finally:
+        queue.connection.execute("DROP TRIGGER swallow ON orders")
+    pause.resume(queue.connection)
+    claimed = queue.exchange(free=2)
+    empty = queue.exchange(free=2)
+
+    assert [(each.claimed, each.suppressed) for each in exchanged] == [
+        ([], False),
+        ([], True),
+        ([], True),
+        ([], False),
+    ]
+    assert ([claim.order_id for claim in claimed.claimed], claimed.suppressed) == ([swallowed], False)
+    assert not empty.suppressed
