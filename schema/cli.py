@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from schema import migrate, pause, revision, run, startup, wake
+from schema import fcfs, migrate, pause, revision, run, startup, wake
 from schema.config import DatabaseConfig, ServiceConfig
 from schema.connection import Connection
 
@@ -43,7 +43,21 @@ def _run() -> int:
     return run.run(config)
 
 
-_COMMANDS = {"migrate": _migrate, "pause": _pause, "resume": _resume, "run": _run}
+def _verify_fcfs() -> int:
+    with _connection() as connection:
+        connection.reply_seconds = fcfs.REPLY_SECONDS
+        verdict = fcfs.check(connection)
+    print(*verdict.lines(), sep="\n")
+    return 0 if verdict.is_clean else 1
+
+
+_COMMANDS = {
+    "migrate": _migrate,
+    "pause": _pause,
+    "resume": _resume,
+    "run": _run,
+    "verify-fcfs": _verify_fcfs,
+}
 
 
 def _connection() -> Connection:
@@ -59,4 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("pause", help="have every worker claim nothing new")
     commands.add_parser("resume", help="have the workers claim again")
     commands.add_parser("run", help="migrate, then run the API and one worker until Ctrl-C")
+    commands.add_parser(
+        "verify-fcfs", help="check that orders were claimed first come, first served, and once"
+    )
     return parser

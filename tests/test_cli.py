@@ -30,7 +30,7 @@ def test_migrate_creates_the_tables_and_may_be_repeated(empty_database_url: str)
     assert "revision 0003" in second.stdout
 
 
-@pytest.mark.parametrize("command", ["pause", "resume"])
+@pytest.mark.parametrize("command", ["pause", "resume", "verify-fcfs"])
 def test_a_command_on_an_empty_database_names_the_remedy(empty_database_url: str, command: str) -> None:
     done = orders(command, url=empty_database_url)
 
@@ -46,6 +46,41 @@ def test_pause_stands_until_resume(database_url: str, connection: Connection) ->
     resumed = connection.execute("SELECT paused_at IS NOT NULL FROM queue").fetchone()
 
     assert (paused, resumed) == ((True,), (False,))
+
+
+SERVED = """
+INSERT INTO orders (order_id, user_id, item_ids, total_amount, seq, status, attempt, queued_at, started_at,
+                    finished_at)
+SELECT gen_random_uuid(), 'ada', '{tea}', 1, ticket, 'completed', 1, '2026-01-01',
+       TIMESTAMPTZ '2026-01-01' + waited, '2026-01-02'
+FROM (VALUES (1, INTERVAL '%s'), (2, INTERVAL '5 s')) AS orders (ticket, waited)
+RETURNING order_id
+"""
+
+
+def test_verify_fcfs_of_orders_served_in_turn_says_so_and_succeeds(
+    database_url: str, connection: Connection
+) -> None:
+    connection.execute(SERVED % "4 s")
+
+    done = orders("verify-fcfs", url=database_url)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "claims 2 of 2 orders: no inversion, no double start\n"
+
+
+def test_verify_fcfs_names_the_orders_that_it_found_out_of_turn_and_fails(
+    database_url: str, connection: Connection
+) -> None:
+    (first,), (second,) = connection.execute(SERVED % "6 s").fetchall()
+
+    done = orders("verify-fcfs", url=database_url)
+
+    assert done.returncode == 1
+    summary, finding, *_ = done.stdout.splitlines()
+    assert summary == "claims 2 of 2 orders: 1 inversion, no double start"
+    assert f"order {first} (ticket 1," in finding
+    assert f"order {second} (ticket 2," in finding
 
 
 def test_a_malformed_url_is_named_without_its_password() -> None:
