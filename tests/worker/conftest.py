@@ -237,37 +237,6 @@ class Queue:
             )
         )
 
-    def inversions(self) -> list[tuple[int, int]]:
-        """Return the tickets of orders that others passed by, each with one of those."""
-        return self.all(INVERSIONS)
-
-
-# Order A had been in line for half a second or more when order B, with a larger ticket, was claimed, and
-# A was claimed later. Only orders claimed once: for the others `started_at` is not their only claim.
-INVERSIONS = """
-WITH starts AS (
-    SELECT seq, queued_at, started_at,
-           max(seq) OVER (ORDER BY started_at, seq) AS highest_yet
-    FROM orders
-    WHERE started_at IS NOT NULL
-      AND attempt = 1
-)
-SELECT passed.seq, passer.seq
-FROM starts AS passed
-CROSS JOIN LATERAL (
-    SELECT seq
-    FROM orders
-    WHERE seq > passed.seq
-      AND attempt = 1
-      AND started_at >= passed.queued_at + INTERVAL '0.5 seconds'
-      AND started_at < passed.started_at
-    ORDER BY started_at
-    LIMIT 1
-) AS passer
-WHERE passed.seq < passed.highest_yet
-ORDER BY passed.seq
-"""
-
 
 @pytest.fixture
 def queue(connection: Connection, wait_until: Callable[..., Any]) -> Queue:
