@@ -1,0 +1,86 @@
+"""Start a program of the product with a defect seeded, to see that the judge notices it.
+
+BREAK=fence python -m tests.chaos.broken orders_worker
+"""
+
+import importlib
+import os
+import runpy
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A statement of `schema`, and what is replaced in it."""
+
+    module: str
+    constant: str
+    old: str
+    new: str
+
+    def make(self) -> None:
+        """Change the statement in this process; fail if it has no such text any more."""
+        module = importlib.import_module(self.module)
+        statement = getattr(module, self.constant)
+        assert self.old in statement, f"{self.module}.{self.constant} has changed: {self.old!r} is not in it"
+        setattr(module, self.constant, statement.replace(self.old, self.new))
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """What is broken, and the kinds of faults that bring it to light."""
+
+    edits: tuple[Edit, ...]
+    faults: tuple[str, ...]
+
+
+DEFECTS = {
+    "fence": Defect(
+        (
+            Edit("schema.completion", "_COMPLETE", "\n      AND attempt = %(attempt)s", ""),
+            Edit("schema.completion", "_COMPLETE", "\n      AND worker_id = %(worker_id)s", ""),
+            Edit("schema.completion", "_COMPLETE", "\n      AND status = 'processing'", ""),
+            Edit(
+                "schema.exchange",
+                "EXCHANGE",
+                "JOIN finished USING (order_id, attempt)\n    WHERE",
+                "JOIN finished USING (order_id)\n    WHERE",
+            ),
+            Edit(
+                "schema.exchange",
+                "EXCHANGE",
+                "\n      AND orders.worker_id = %(worker_id)s\n      AND orders.status = 'processing'\n    O",
+                "\n    O",
+            ),
+        ),
+        faults=("stop-worker-beyond-lease",),
+    ),
+    "rescue": Defect(
+        (
+            Edit("schema.rescue", "SWEEP", "WHERE orders.worker_id = dead.worker_id", "WHERE false"),
+            Edit("schema.rescue", "PATROL", "WHERE status = 'processing'", "WHERE false"),
+        ),
+        faults=("kill-worker",),
+    ),
+    "order": Defect(
+        (Edit("schema.exchange", "EXCHANGE", "ORDER BY seq\n", "ORDER BY seq DESC\n"),),
+        faults=("stop-worker", "kill-worker", "cut-network"),
+    ),
+    "idempotency": Defect(
+        (Edit("schema.idempotency", "_INSERT", "VALUES (%(key)s,", "VALUES (%(key)s || gen_random_uuid(),"),),
+        faults=("lose-answers", "kill-api"),
+    ),
+}
+
+
+def main() -> None:
+    """Seed the defect that `BREAK` names and run the module that the command line names."""
+    for edit in DEFECTS[os.environ["BREAK"]].edits:
+        edit.make()
+    sys.argv[:] = sys.argv[1:]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

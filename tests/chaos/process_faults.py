@@ -1,0 +1,68 @@
+"""What happens to processes. Each fault first yields what it is about to do, then does it, and undoes it."""
+
+from collections.abc import Iterator
+from random import Random
+
+from tests.chaos.scene import Scene
+
+CLOCKS = ("+5h", "-7h", "+40d", "-3d")
+
+
+def kill_worker(scene: Scene, dice: Random) -> Iterator[str]:
+    """Kill a worker with SIGKILL."""
+    machine = scene.worker(dice)
+    yield machine.name
+    scene.supervisor.kill(machine)
+
+
+def kill_api(scene: Scene, dice: Random) -> Iterator[str]:
+    """Kill an API process with SIGKILL."""
+    machine = scene.api(dice)
+    yield machine.name
+    scene.supervisor.kill(machine)
+
+
+def restart_worker(scene: Scene, dice: Random) -> Iterator[str]:
+    """Stop a worker with SIGTERM, as a rolling deployment does."""
+    machine = scene.worker(dice)
+    yield machine.name
+    scene.supervisor.terminate(machine)
+
+
+def restart_api(scene: Scene, dice: Random) -> Iterator[str]:
+    """Stop an API process with SIGTERM."""
+    machine = scene.api(dice)
+    yield machine.name
+    scene.supervisor.terminate(machine)
+
+
+def stop_worker(scene: Scene, dice: Random) -> Iterator[str]:
+    """Freeze a worker, shorter than its lease."""
+    machine, seconds = scene.worker(dice), dice.uniform(0.5, 4)
+    yield f"{machine.name} for {seconds:.1f} s"
+    with scene.stopped(machine):
+        scene.pause(seconds)
+
+
+def stop_worker_beyond_its_lease(scene: Scene, dice: Random) -> Iterator[str]:
+    """Freeze a worker until others have its orders, and let it wake up as a zombie."""
+    machine, seconds = scene.worker(dice), dice.uniform(13, 16)
+    yield f"{machine.name} for {seconds:.1f} s"
+    with scene.stopped(machine):
+        scene.pause(seconds)
+
+
+def stop_api(scene: Scene, dice: Random) -> Iterator[str]:
+    """Freeze an API process."""
+    machine, seconds = scene.api(dice), dice.uniform(0.5, 5)
+    yield f"{machine.name} for {seconds:.1f} s"
+    with scene.stopped(machine):
+        scene.pause(seconds)
+
+
+def wrong_clock(scene: Scene, dice: Random) -> Iterator[str]:
+    """Set a machine's clock wrong, or right again, from the next start of its process on, which is now."""
+    machine = dice.choice(scene.supervisor.machines)
+    machine.clock = "" if machine.clock else dice.choice(CLOCKS)
+    yield f"{machine.name} {machine.clock or 'is right again'}"
+    scene.supervisor.terminate(machine)

@@ -1,0 +1,119 @@
+"""The report: what was done to the queue, and what came of it, as one JSON document."""
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import psycopg
+
+from tests.chaos import judge
+from tests.chaos.clients import Record
+from tests.chaos.evidence import Evidence
+from tests.chaos.rescues import Rescue
+from tests.chaos.settings import ChaosSettings
+from tests.chaos.verdict import Findings
+
+SHOWN = 20
+"""Breaches that are listed at most; all are counted."""
+
+
+def report(
+    settings: ChaosSettings, *, evidence: Evidence, records: list[Record], findings: Findings
+) -> dict[str, Any]:
+    """Put what was done and what came of it into one document."""
+    return {
+        "seed": settings.seed,
+        "duration_seconds": settings.duration_seconds,
+        "broken_on_purpose": settings.defect or None,
+        "pooler": settings.pooler or None,
+        "faults": dict(sorted(Counter(each.kind for each in evidence.happenings).items())),
+        **_kept(evidence, findings),
+        **_times(evidence, findings),
+        **_clients(records),
+        "exits_by_handler": sum(each.expected and each.status > 0 for each in evidence.exits),
+        "unexpected_exits": [str(each) for each in evidence.exits if not each.expected],
+        "breach_count": len(findings.breaches),
+        "breaches": [
+            {"promise": each.promise, "order_id": str(each.order_id), "words": each.words}
+            for each in findings.breaches[:SHOWN]
+        ],
+    }
+
+
+def _kept(evidence: Evidence, findings: Findings) -> dict[str, Any]:
+    """Return the counts that must be 0, and how many orders they are about."""
+    promises = Counter(each.promise for each in findings.breaches)
+    line = findings.line
+    return {
+        "accepted": len({order_id for each in evidence.submissions for order_id in each.answered}),
+        "lost": sum(each.words.endswith("is not there") for each in findings.breaches),
+        "worked_twice_with_effect": promises[judge.EXACTLY_ONCE],
+        "claims": line.verdict.claims,
+        "fcfs_inversions": len(line.inversions),
+        "fcfs_passed_while_locked": line.locked,
+        "fcfs_passed_while_committed_late": line.late,
+        "double_starts": len(line.verdict.double_starts),
+    }
+
+
+def _times(evidence: Evidence, findings: Findings) -> dict[str, Any]:
+    rescues = findings.rescues
+    return {
+        "rescue_after_kill": _rescue(rescues, killed=True, disturbed=False),
+        "rescue_after_kill_with_another_fault": _rescue(rescues, killed=True, disturbed=True),
+        "rescue_after_stall": _rescue(rescues, killed=False, disturbed=False),
+        "rescue_after_stall_with_another_fault": _rescue(rescues, killed=False, disturbed=True),
+        "longest_seconds_without_progress": {
+            kind: round(seconds, 1) for kind, seconds in sorted(findings.pauses.items())
+        },
+        "server_away_seconds": round(sum(ended - began for began, ended in evidence.away), 1),
+    }
+
+
+def _clients(records: list[Record]) -> dict[str, Any]:
+    latencies = sorted(latency for record in records for latency in record.latencies)
+    errors: Counter[str] = Counter()
+    for record in records:
+        errors.update(record.errors)
+    return {
+        "replays": sum(record.replays for record in records),
+        "refusals_of_used_keys": sum(record.refusals for record in records),
+        "client_errors": dict(errors.most_common()),
+        "seconds_until_201": {name: percentile(latencies, share) for name, share in SHARES.items()},
+    }
+
+
+SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
+
+
+def percentile(ordered: Sequence[float], share: float) -> float | None:
+    """Return the smallest of the ascending values that at least `share` of them do not exceed."""
+    if not ordered:
+        return None
+    rank = -(-len(ordered) * round(share * 100) // 100)
+    return round(ordered[max(rank, 1) - 1], 3)
+
+
+def _rescue(rescues: list[Rescue], *, killed: bool, disturbed: bool) -> dict[str, Any]:
+    seconds = sorted(
+        each.seconds for each in rescues if each.killed == killed and each.disturbed == disturbed
+    )
+    return {"orders": len(seconds), **{name: percentile(seconds, share) for name, share in SHARES.items()}}
+
+
+def versions(connection: psycopg.Connection[Any]) -> dict[str, str]:
+    """Return what everything ran on."""
+    return {
+        "orders-queue": metadata.version("orders-queue"),
+        "postgresql": connection.info.parameter_status("server_version") or "",
+        "psycopg": psycopg.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def as_text(document: dict[str, Any]) -> str:
+    """Return it as it is printed."""
+    return json.dumps(document, indent=2)

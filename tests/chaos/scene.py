@@ -1,0 +1,86 @@
+"""Where faults happen: what they can reach, and what they leave in writing."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from uuid import UUID
+
+from tests.chaos.database import Database
+from tests.chaos.network import Relay
+from tests.chaos.processes import Machine, Supervisor
+
+
+@dataclass(slots=True)
+class Happening:
+    """One fault, from its beginning until all that it did was undone (0 while it lasts)."""
+
+    kind: str
+    words: str
+    began_at: float
+    ended_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """A worker that was stopped for a while and went on."""
+
+    pid: int
+    began_at: float
+    ended_at: float
+
+
+@dataclass(slots=True)
+class Scene:
+    """Everything under test. `over` is set when no fault may go on; `locked` are orders that one locked."""
+
+    database: Database
+    supervisor: Supervisor
+    relays: dict[str, Relay]
+    happenings: list[Happening] = field(default_factory=list)
+    stalls: list[Stall] = field(default_factory=list)
+    locked: set[UUID] = field(default_factory=set)
+    over: threading.Event = field(default_factory=threading.Event)
+    began: float = field(default_factory=time.monotonic)
+
+    def pause(self, seconds: float) -> bool:
+        """Wait; return whether everything is over."""
+        return self.over.wait(seconds)
+
+    def worker(self, dice: Random) -> Machine:
+        """Choose the machine of a worker."""
+        return dice.choice([machine for machine in self.supervisor.machines if machine.worker])
+
+    def api(self, dice: Random) -> Machine:
+        """Choose the machine of an API process."""
+        return dice.choice([machine for machine in self.supervisor.machines if not machine.worker])
+
+    def say(self, words: str) -> None:
+        """Tell who looks on."""
+        print(f"{time.monotonic() - self.began:7.1f} s  {words}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def happening(self, kind: str, words: str) -> Iterator[None]:
+        """Note a fault while it lasts."""
+        happening = Happening(kind, words, began_at=time.time())
+        self.happenings.append(happening)
+        self.say(f"{kind}: {words}")
+        try:
+            yield
+        finally:
+            happening.ended_at = time.time()
+
+    @contextmanager
+    def stopped(self, machine: Machine) -> Iterator[None]:
+        """Freeze a process, and thaw it."""
+        began_at = time.time()
+        pid = self.supervisor.stop(machine)
+        try:
+            yield
+        finally:
+            self.supervisor.resume(machine)
+            if machine.worker:
+                self.stalls.append(Stall(pid, began_at, ended_at=time.time()))
