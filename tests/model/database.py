@@ -1,0 +1,104 @@
+"""A real database whose clock stands still until the machine moves it, and the sessions that work in it."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from psycopg import conninfo
+
+from schema.connection import Connection
+from tests.model.tables import Attempt, Entry, Order, Switch, Worker
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+# The statements of the product say clock_timestamp() and pg_postmaster_start_time(). Found first on the
+# search path, these two answer: so the model can foretell every time to the microsecond.
+SET_UP = """
+CREATE SCHEMA clock;
+CREATE TABLE clock.reading (now timestamptz, server_started_at timestamptz);
+INSERT INTO clock.reading DEFAULT VALUES;
+CREATE FUNCTION clock.clock_timestamp() RETURNS timestamptz LANGUAGE sql
+    AS 'SELECT now FROM clock.reading';
+CREATE FUNCTION clock.pg_postmaster_start_time() RETURNS timestamptz LANGUAGE sql
+    AS 'SELECT server_started_at FROM clock.reading';
+ALTER TABLE orders
+    ALTER created_at SET DEFAULT clock.clock_timestamp(),
+    ALTER queued_at SET DEFAULT clock.clock_timestamp();
+ALTER TABLE attempts
+    ALTER ended_at SET DEFAULT clock.clock_timestamp();
+ALTER TABLE workers
+    ALTER started_at SET DEFAULT clock.clock_timestamp(),
+    ALTER heartbeat_at SET DEFAULT clock.clock_timestamp();
+ALTER TABLE workers
+    ADD shows_session boolean GENERATED ALWAYS AS (session_key IS NOT NULL) STORED;
+CREATE TABLE ledger (order_id uuid NOT NULL, attempt integer NOT NULL);
+DO $$ BEGIN
+    EXECUTE format('ALTER DATABASE %I SET search_path = clock, pg_catalog, public', current_database());
+    EXECUTE format('ALTER DATABASE %I SET lock_timeout = ''300ms''', current_database());
+END $$
+"""
+
+EMPTY = """
+SET client_min_messages = warning;
+TRUNCATE orders, attempts, workers, ledger RESTART IDENTITY;
+UPDATE queue SET paused_at = NULL
+"""
+
+KINDS: tuple[type[Any], ...] = (Order, Attempt, Worker, Switch, Entry)
+SESSIONS = ("one", "two")
+
+
+class RealQueue:
+    """One connection for each session of the machine, and one that looks at what is committed."""
+
+    def __init__(self, url: str) -> None:
+        with psycopg.connect(url, autocommit=True) as owner:
+            owner.execute(SET_UP)
+        self.sessions = {name: Connection.open(url, name=name) for name in SESSIONS}
+        self._observer = Connection.open(url, name="observer")
+
+    def empty(self) -> None:
+        for session in self.sessions.values():
+            disconnect(session)
+        self._observer.execute(EMPTY)
+
+    def set_clock(self, now: datetime, *, server_started_at: datetime) -> None:
+        self._observer.execute(
+            "UPDATE clock.reading SET now = %s, server_started_at = %s", (now, server_started_at)
+        )
+
+    def committed(self) -> dict[type[Any], list[Any]]:
+        """Return the rows of all tables as anybody else sees them."""
+        with self._observer.pipeline():
+            found = {
+                kind: self._observer.execute(f"SELECT {', '.join(kind._fields)} FROM {kind.TABLE}")
+                for kind in KINDS
+            }
+        return {kind: [kind(*row) for row in cursor] for kind, cursor in found.items()}
+
+    def close(self) -> None:
+        for connection in (*self.sessions.values(), self._observer):
+            connection.close()
+
+
+def disconnect(session: Connection) -> None:
+    """Do what the server does when a client is gone."""
+    session.execute("ROLLBACK")
+    session.execute("SELECT pg_advisory_unlock_all()")
+
+
+@contextmanager
+def real_queue(server_url: str, template: str) -> Iterator[RealQueue]:
+    """Yield the queue in a database of its own, a copy of the migrated `template`."""
+    name = f"orders_model_{secrets.token_hex(6)}"
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        real = RealQueue(conninfo.make_conninfo(server_url, dbname=name))
+        try:
+            yield real
+        finally:
+            real.close()
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -1,0 +1,264 @@
+"""The queue in plain Python: what every call answers and what it leaves in the tables.
+
+Each method is named like the function in `schema` whose statement it foretells. No statement waits for a
+lock: `take` is False where somebody else has the row, and the row is passed over.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from schema.completion import Standing
+from schema.errors import IllegalMoveError, OrderLockedError, OrderNotFoundError, OrdersError
+from schema.exchange import Claim, Exchanged, Fence
+from schema.rescue import Patrolled
+from schema.states import Outcome, Status
+from schema.unfinished import Ending, Unwritten
+from tests.model.tables import LAST_ATTEMPT, Attempt, Order, Switch, Worker
+from tests.model.workers import Workers
+
+LAST_LIMIT = 2_147_483_647
+WITHDRAWABLE = {Status.PENDING, Status.RETRYING, Status.PROCESSING}
+
+
+class Queue(Workers):
+    """The queue, as one session sees and moves it."""
+
+    def submit(self, order_id: UUID) -> None:
+        self.write(Order(order_id, next(self.database.tickets), created_at=self.now, queued_at=self.now))
+
+    def exchange(
+        self,
+        worker_id: str,
+        *,
+        finished: Sequence[Fence],
+        free: int,
+        floor: int,
+        since: datetime,
+        max_attempts: int,
+    ) -> Exchanged:
+        standing = {fence: self.standing(worker_id, fence=fence) for fence in finished}
+        alive, paused = self.is_alive(worker_id), self.find(Switch().key).paused_at is not None
+        line = self.in_line(floor)
+        busy = {fence for fence in finished if not self.complete(worker_id, fence=fence)}
+        claimed: list[Claim] = []
+        for order in line if alive and not paused else []:
+            if len(claimed) < free and self.take(order):
+                claimed.append(self.claim(order, worker_id, since=since, max_attempts=max_attempts))
+        return Exchanged(
+            claimed=claimed,
+            busy={fence for fence in busy if standing[fence] is Standing.HELD},
+            lost={fence for fence in busy if standing[fence] is Standing.LOST},
+            alive=alive,
+            paused=alive and paused,
+            at=self.now,
+        )
+
+    def in_line(self, floor: int) -> list[Order]:
+        """Return what can be claimed, by ticket: below the floor only what came back from an attempt."""
+        pending = [order for order in self.rows(Order) if order.status == Status.PENDING]
+        return sorted(
+            (order for order in pending if order.seq >= floor or order.attempt > 0),
+            key=lambda order: order.seq,
+        )
+
+    def claim(self, order: Order, worker_id: str, *, since: datetime, max_attempts: int) -> Claim:
+        limit = order.attempt + max_attempts if order.attempt_limit is None else order.attempt_limit
+        claimed = order._replace(
+            status=Status.PROCESSING,
+            worker_id=worker_id,
+            attempt=order.attempt + 1,
+            attempt_limit=limit,
+            started_at=max(self.now, since),
+        )
+        self.write(claimed)
+        return _claim(claimed)
+
+    def strays(self, worker_id: str, *, held: Sequence[UUID], since: datetime) -> list[Claim]:
+        strays = [
+            order
+            for order in self.rows(Order)
+            if order.worker_id == worker_id
+            and order.status == Status.PROCESSING
+            and order.started_at >= since
+            and order.order_id not in held
+        ]
+        return [_claim(order) for order in sorted(strays, key=lambda order: order.seq)]
+
+    def held(self, worker_id: str, fence: Fence) -> Order | None:
+        """Return the order if this worker, in this very attempt, works on it and nobody has its row."""
+        order: Order | None = self.find(fence.order_id)
+        if self.standing(worker_id, fence=fence) is Standing.HELD and order is not None and self.take(order):
+            return order
+        return None
+
+    def complete(self, worker_id: str, *, fence: Fence) -> bool:
+        order = self.held(worker_id, fence)
+        if order is not None:
+            self.write(order._replace(status=Status.COMPLETED, finished_at=self.now))
+        return order is not None
+
+    def standing(self, worker_id: str, *, fence: Fence) -> Standing:
+        order: Order | None = self.find(fence.order_id)
+        if order is None or (order.attempt, order.worker_id) != (fence.attempt, worker_id):
+            return Standing.LOST
+        return {Status.PROCESSING: Standing.HELD, Status.COMPLETED: Standing.COMPLETED}.get(
+            Status(order.status), Standing.LOST
+        )
+
+    def is_free(self, worker_id: str, *, fence: Fence) -> bool:
+        return self.held(worker_id, fence) is not None
+
+    def end(self, worker_id: str, *, endings: Sequence[Ending]) -> Unwritten:
+        unwritten = Unwritten(busy=set(), lost=set())
+        for ending in endings:
+            standing = self.standing(worker_id, fence=ending.fence)
+            order = self.held(worker_id, ending.fence)
+            if order is not None:
+                self.move(order, ending.outcome, ending.error, retry_seconds=ending.retry_seconds)
+            else:
+                (unwritten.busy if standing is Standing.HELD else unwritten.lost).add(ending.fence)
+        return unwritten
+
+    def move(self, order: Order, outcome: Outcome, error: str | None, *, retry_seconds: float = 0.0) -> None:
+        """End an attempt that did not complete its order, and record it."""
+        assert order.worker_id is not None
+        assert order.started_at is not None
+        status = next_state(order, outcome)
+        final = status in {Status.FAILED, Status.CANCELLED}
+        limit = order.attempt_limit
+        if outcome == Outcome.RELEASED and limit is not None:
+            limit = min(max(limit, order.attempt), LAST_LIMIT - 1) + 1
+        self.write(
+            order._replace(
+                status=status,
+                worker_id=order.worker_id if final else None,
+                started_at=order.started_at if final else None,
+                finished_at=self.now if final else None,
+                queued_at=self.now if status == Status.PENDING else order.queued_at,
+                retry_at=self.now + timedelta(seconds=retry_seconds) if status == Status.RETRYING else None,
+                attempt_limit=limit,
+                last_error=order.last_error if error is None else error,
+            )
+        )
+        if self.find((order.order_id, order.attempt)) is None:
+            self.write(Attempt(*order.claim, ended_at=self.now, outcome=outcome, error=error))
+
+    def return_due(self) -> int:
+        due = [
+            order for order in self.rows(Order) if order.retry_at is not None and order.retry_at <= self.now
+        ]
+        taken = [order for order in due if self.take(order)]
+        for order in taken:
+            self.write(order._replace(status=Status.PENDING, queued_at=self.now, retry_at=None))
+        return len(taken)
+
+    def cancel(self, order_id: UUID) -> Status:
+        order: Order | None = self.find(order_id)
+        if order is None or order.status not in WITHDRAWABLE or not self.take(order):
+            raise self.refusal(order_id, "cancel", movable=WITHDRAWABLE)
+        asked_at = order.cancel_requested_at or self.now
+        if order.status == Status.PROCESSING:
+            self.write(order._replace(cancel_requested_at=asked_at))
+            return Status.PROCESSING
+        self.write(
+            order._replace(
+                status=Status.CANCELLED, finished_at=self.now, retry_at=None, cancel_requested_at=asked_at
+            )
+        )
+        return Status.CANCELLED
+
+    def redrive(self, order_id: UUID, *, attempts: int) -> None:
+        order: Order | None = self.find(order_id)
+        if (
+            order is None
+            or order.status != Status.FAILED
+            or order.attempt >= LAST_ATTEMPT
+            or not self.take(order)
+        ):
+            raise self.refusal(order_id, "redrive", movable={Status.FAILED})
+        self.write(
+            Order(
+                order_id,
+                seq=next(self.database.tickets),
+                created_at=order.created_at,
+                queued_at=self.now,
+                attempt=order.attempt,
+                attempt_limit=order.attempt + attempts,
+                last_error=order.last_error,
+            )
+        )
+
+    def refusal(self, order_id: UUID, move: str, *, movable: set[Status]) -> OrdersError:
+        order: Order | None = self.find(order_id)
+        if order is None:
+            return OrderNotFoundError(order_id)
+        if order.status in movable:
+            return OrderLockedError(order_id)
+        return IllegalMoveError(order_id, move, status=order.status)
+
+    def sweep(self) -> int:
+        dead = [worker for worker in self.rows(Worker) if worker.dead_at and not worker.swept_at]
+        return sum(
+            self.rescue(order, f"worker {worker.worker_id} died")
+            for worker in dead
+            for order in self.rows(Order)
+            if worker.may_have_claimed(order)
+        )
+
+    def rescue(self, order: Order, error: str) -> bool:
+        taken = self.take(order)
+        if taken:
+            self.move(order, Outcome.RESCUED, error)
+        return taken
+
+    def mark_swept(self) -> None:
+        for worker in self.rows(Worker):
+            if worker.dead_at is None or worker.swept_at is not None:
+                continue
+            over = worker.dead_at + 2 * worker.lease < self.now
+            if over and not any(map(worker.may_have_claimed, self.rows(Order))) and self.take(worker):
+                self.write(worker._replace(swept_at=self.now))
+
+    def patrol(self, *, after: datetime | None) -> Patrolled:
+        page = [
+            order
+            for order in self.rows(Order)
+            if order.started_at is not None and (after is None or order.started_at > after)
+        ]
+        moved = sum(
+            self.rescue(order, f"worker {order.worker_id} is unknown")
+            for order in page
+            if order.status == Status.PROCESSING and not self.is_alive(order.worker_id)
+        )
+        return Patrolled(moved=moved, reached=max((order.started_at for order in page), default=None))
+
+
+def next_state(order: Order, outcome: Outcome) -> Status:
+    """Return where an order goes from an attempt that did not complete it."""
+    if outcome == Outcome.REJECTED:
+        return Status.FAILED
+    if order.cancel_requested_at is not None:
+        return Status.CANCELLED
+    if outcome == Outcome.RELEASED and order.attempt < LAST_ATTEMPT:
+        return Status.PENDING
+    if order.attempt >= order.last_attempt:
+        return Status.FAILED
+    return Status.PENDING if outcome == Outcome.RESCUED else Status.RETRYING
+
+
+def _claim(order: Order) -> Claim:
+    assert order.attempt_limit is not None
+    assert order.started_at is not None
+    return Claim(
+        order.order_id,
+        order.attempt,
+        order.attempt_limit,
+        order.seq,
+        user_id="ada",
+        item_ids=["tea"],
+        total_amount=Decimal("1.00"),
+        created_at=order.created_at,
+        started_at=order.started_at,
+    )

@@ -1,0 +1,27 @@
+"""Run many lives of the queue; the first difference ends the run."""
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.model.database import RealQueue
+from tests.model.machine import QueueMachine
+
+
+def run(real: RealQueue, *, examples: int, steps: int, shrink: bool = True) -> None:
+    """Raise the `DifferenceError` of the shortest life that shows one, with that life as a script.
+
+    Without `shrink` it is the first that was found, and always the same lives are tried.
+    """
+    run_state_machine_as_test(
+        lambda: QueueMachine(real),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            derandomize=not shrink,
+            phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
+            suppress_health_check=list(HealthCheck),
+            report_multiple_bugs=False,
+        ),
+    )

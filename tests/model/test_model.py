@@ -1,0 +1,23 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tests.model.database import RealQueue, real_queue
+from tests.model.run import run
+
+
+@pytest.fixture
+def real(server_url: str, template: str) -> Iterator[RealQueue]:
+    with real_queue(server_url, template) as real:
+        yield real
+
+
+@pytest.mark.direct  # The sessions' locks and open transactions are what this is about.
+def test_every_call_does_what_the_model_says(real: RealQueue) -> None:
+    run(real, examples=300, steps=30)
+
+
+@pytest.mark.slow
+@pytest.mark.direct
+def test_every_call_does_what_the_model_says_in_longer_lives_too(real: RealQueue) -> None:
+    run(real, examples=2000, steps=60)
