@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 
-from orders_worker import worker
+from orders_worker import probes, worker
 from orders_worker.config import WorkerConfig
 from orders_worker.handler import load
 from orders_worker.simulated import Simulated
@@ -48,12 +48,15 @@ def _main() -> int:
     config = WorkerConfig.from_environment()
     logs.configure(config.log_format)
     handler = load(config.handler) if config.handler else Simulated(config.simulated_seconds)
+    listener = None if config.health_port is None else probes.bind(config.host, config.health_port)
     url = config.database.resolve()
     first = startup.connect(url, name="orders-worker")
     with first:
         revision.check(first)
         registration = worker.register(first, config=config)
-    status = worker.run(config, url=url, handler=handler, signals=signals, registration=registration)
+    status = worker.run(
+        config, url=url, handler=handler, signals=signals, registration=registration, listener=listener
+    )
     signals.ignore()
     return status
 

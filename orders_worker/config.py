@@ -13,7 +13,7 @@ class WorkerConfig:
     """Everything that one worker process is told.
 
     `handler` is `package.module:callable`, None for the simulated one. `timeout_seconds` is None for no
-    limit. Durations are in seconds.
+    limit, `health_port` None for no probes and 0 for any free port. Durations are in seconds.
     """
 
     database: DatabaseConfig
@@ -27,6 +27,8 @@ class WorkerConfig:
     shutdown_seconds: float = 30.0
     timeout_seconds: float | None = None
     handler_connections: int = 1
+    host: str = "127.0.0.1"
+    health_port: int | None = None
     log_format: str = "text"
 
     @classmethod
@@ -35,6 +37,7 @@ class WorkerConfig:
         number = functools.partial(settings.whole_number, environment)
         seconds = functools.partial(settings.seconds, environment)
         concurrency = number("ORDERS_CONCURRENCY", 1, low=1, high=1000)
+        probed = settings.text(environment, "ORDERS_HEALTH_PORT", "")
         limited = settings.text(environment, "ORDERS_TIMEOUT_SECONDS", "")
         return cls(
             database=DatabaseConfig.from_environment(environment),
@@ -48,5 +51,7 @@ class WorkerConfig:
             shutdown_seconds=seconds("ORDERS_SHUTDOWN_SECONDS", 30, low=0, high=86_400),
             timeout_seconds=seconds("ORDERS_TIMEOUT_SECONDS", 0, low=0.01, high=86_400) if limited else None,
             handler_connections=min(number("ORDERS_HANDLER_CONNECTIONS", 10, low=1, high=10), concurrency),
+            host=settings.text(environment, "ORDERS_HOST", "127.0.0.1"),
+            health_port=number("ORDERS_HEALTH_PORT", 0, low=0, high=65_535) if probed else None,
             log_format=settings.choice(environment, "ORDERS_LOG_FORMAT", "text", choices=("text", "json")),
         )

@@ -17,6 +17,7 @@ from orders_worker.floor import Floor
 from orders_worker.hand import Hand
 from orders_worker.link import Link
 from orders_worker.outbox import Outbox
+from orders_worker.pulse import Pulse
 from orders_worker.slots import Mailbox, Slots
 from orders_worker.stop import Stop
 from schema import exchange, logs, workers
@@ -29,6 +30,9 @@ from schema.workers import Registration
 
 IDLE_SECONDS = 60.0
 """How long it may wait for its mailbox when there is nothing to poll for."""
+
+ROUND_SECONDS = 150.0
+"""How long a round may take at most, with a database that answers nothing in time."""
 
 _log = logs.Log(__name__)
 
@@ -68,12 +72,16 @@ class Dispatcher:
         self._stray_looks: list[float] = []
         self._suspicious = False
         self.exhausted = False
+        self.rounds = Pulse(patience_seconds=ROUND_SECONDS)
+        self.claims = Pulse(resting=True)
 
     def run(self) -> None:
         """Work until told to stop and nothing is in hand, or the time to wait for it is over."""
         while not self._finished():
+            self.rounds.beat()
             if self._is_due():
                 self._turn()
+            self._link.pulse.expect(when=self._awaits())
             self._collect(self._pause())
             self._give_up_overdue()
             if self._stop.hands_back():
@@ -108,13 +116,16 @@ class Dispatcher:
     def _is_dead(self) -> bool:
         return self._dead_id == self._hand.worker_id
 
+    def _awaits(self) -> bool:
+        return self._free() > 0 or bool(self._outbox) or self._is_dead()
+
     def _is_due(self) -> bool:
         now = time.monotonic()
         if now < self._link.retry_at:
             return False
         if self._is_dead() or self._outbox.fresh or (self._hungry and self._free() > 0):
             return True
-        return (self._free() > 0 or bool(self._outbox)) and now >= self._poll_at
+        return self._awaits() and now >= self._poll_at
 
     def _pause(self) -> float:
         """Return how long to wait for the mailbox: not at all when another turn or the end is due."""
@@ -123,7 +134,7 @@ class Dispatcher:
         moments = [time.monotonic() + IDLE_SECONDS]
         if self._link.broken:
             moments.append(self._link.retry_at)
-        elif self._free() > 0 or self._outbox:
+        elif self._awaits():
             moments.append(self._poll_at)
         if (stop_at := self._stop.next_at()) is not None:
             moments.append(stop_at)
@@ -192,21 +203,14 @@ class Dispatcher:
                 _log.error("statement_refused", error=error)
             self._lose_connection(error)
         else:
-            self._recovered()
+            self._link.recover()
         self._poll_at = time.monotonic() + self._poll_seconds * random.uniform(0.8, 1)  # noqa: S311 - jitter
 
     def _lose_connection(self, error: Exception) -> None:
-        if not self._link.broken:
-            _log.warning("database_lost", error=error, held=len(self._hand))
-        self._link.lose()
+        self._link.lose(error)
         # The lost answer may have brought claims: look when the database is back, and once more when the
         # statement can't commit any later.
         self._stray_looks = [0.0, time.monotonic() + 2 * REPLY_SECONDS]
-
-    def _recovered(self) -> None:
-        if self._link.broken:
-            _log.info("database_back", held=len(self._hand))
-        self._link.recover()
 
     def _begin_anew(self, connection: Connection) -> None:
         """Go on under a new id: the old one was declared dead, so all that it held is somebody else's."""
@@ -255,6 +259,7 @@ class Dispatcher:
         self._outbox.settle(written)
         self._outbox.fresh = False
         self._hungry = len(exchanged.claimed) == free > 0
+        self.claims.expect(when=exchanged.suppressed and not exchanged.claimed)
         if not exchanged.alive:
             self._dead_id = self._hand.worker_id
         tickets = [claim.seq for claim in exchanged.claimed if claim.attempt == 1]

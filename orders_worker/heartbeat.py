@@ -5,11 +5,15 @@ from collections.abc import Callable
 
 from orders_worker.bell import Bell
 from orders_worker.hand import Hand
+from orders_worker.pulse import Pulse
 from schema import logs, workers
 from schema.connection import Connection
 
 RETRY_SECONDS = 0.3
 """Pause between tries to connect: the session lock must be taken again within a second."""
+
+OVERDUE_SECONDS = 3.0
+"""How late a beat may be before somebody should know."""
 
 _log = logs.Log(__name__)
 
@@ -17,7 +21,8 @@ _log = logs.Log(__name__)
 class Heartbeat:
     """Beats three times a lease; holds the session lock that shows that the process lives.
 
-    `on_death` is called with the worker's id when the database has declared it dead.
+    `on_death` is called with the worker's id when the database has declared it dead. `pulse` beats when
+    the lease was renewed.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class Heartbeat:
         self._connection: Connection | None = None
         self._worker_id = ""
         self._session_held = False
+        self.pulse = Pulse(patience_seconds=self._interval + OVERDUE_SECONDS)
         self._thread = threading.Thread(target=self._run, name="orders-heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -58,6 +64,7 @@ class Heartbeat:
                 well = _note(well, now=True)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next beat tries again
                 well = _note(well, now=False, error=error)
+                self.pulse.miss(error)
                 self._disconnect()
                 pause = RETRY_SECONDS
             self._bell.wait(pause, connection=self._connection)
@@ -70,6 +77,8 @@ class Heartbeat:
         beat = workers.beat(
             connection, held.worker_id, held=held.order_ids, oldest_claim_at=held.oldest_claim_at
         )
+        if beat.renewed:
+            self.pulse.beat()
         if not beat.alive:
             self._on_death(held.worker_id)
         elif beat.cancel_requested:

@@ -8,12 +8,15 @@ from datetime import datetime
 import psycopg
 
 from orders_worker.bell import Bell
-from schema import idempotency, logs, rescue, retries, wake, workers
+from orders_worker.pulse import Pulse
+from schema import idempotency, logs, rescue, retries, revision, wake, workers
 from schema.connection import Connection
+from schema.errors import StartError
 
 TICK_SECONDS = 1.25
 PRUNE_SECONDS = 600.0
 RETRY_SECONDS = 1.0
+SCHEMA_SECONDS = 60.0
 
 _log = logs.Log(__name__)
 
@@ -21,7 +24,8 @@ _log = logs.Log(__name__)
 class Housekeeping:
     """Runs in a thread with a connection of its own, which also receives the wake-ups.
 
-    `on_orders` is called when there may be something to claim.
+    `on_orders` is called when there may be something to claim. `pulse` beats with each tick, `schema`
+    with each look that found a schema which fits.
     """
 
     def __init__(self, *, connect: Callable[[], Connection], on_orders: Callable[[], None]) -> None:
@@ -35,6 +39,9 @@ class Housekeeping:
         self._patrolled: datetime | None = None
         self._prune_workers_at = 0.0
         self._prune_keys_at = 0.0
+        self._check_schema_at = 0.0
+        self.pulse = Pulse()
+        self.schema = Pulse(patience_seconds=float("inf"))
         self._thread = threading.Thread(target=self._run, name="orders-housekeeping", daemon=True)
 
     def start(self) -> None:
@@ -54,6 +61,7 @@ class Housekeeping:
                 connection = self._connected()
                 if time.monotonic() >= tick_at:
                     tick_at = time.monotonic() + (0 if self._tick(connection) else TICK_SECONDS)
+                    self.pulse.beat()
                 self._bell.wait(tick_at - time.monotonic(), connection=connection)
                 self._hear(connection)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next tick tries again
@@ -65,6 +73,7 @@ class Housekeeping:
     def _connected(self) -> Connection:
         if self._connection is None:
             self._connection = self._connect()
+            self._check_schema_at = 0.0
             if self._connection.direct:
                 wake.listen(self._connection)
             else:
@@ -73,6 +82,7 @@ class Housekeeping:
         return self._connection
 
     def _disconnect(self, error: Exception) -> None:
+        self.pulse.miss(error)
         if self._connection is not None:
             _log.warning("housekeeping_lost", error=error)
             self._connection.close()
@@ -99,6 +109,7 @@ class Housekeeping:
             self._patrol,
             self._prune_workers,
             self._prune_keys,
+            self._check_schema,
         ):
             try:
                 count = chore(connection)
@@ -150,6 +161,17 @@ class Housekeeping:
         # After a full prune there is more to do, but nobody waits for it: the next tick is soon enough.
         if time.monotonic() >= self._prune_keys_at and idempotency.prune(connection) < idempotency.LIMIT:
             self._prune_keys_at = time.monotonic() + PRUNE_SECONDS
+        return 0
+
+    def _check_schema(self, connection: Connection) -> int:
+        if time.monotonic() >= self._check_schema_at:
+            try:
+                revision.check(connection)
+            except StartError as error:
+                self.schema.miss(error)  # and look again at every tick
+            else:
+                self.schema.beat()
+                self._check_schema_at = time.monotonic() + SCHEMA_SECONDS
         return 0
 
 

@@ -4,16 +4,21 @@ import random
 import time
 from collections.abc import Callable
 
+from orders_worker.pulse import Pulse
+from schema import logs
 from schema.connection import Connection
 
 PAUSE_SECONDS = 0.1
 PAUSE_CEILING_SECONDS = 2.0
+
+_log = logs.Log(__name__)
 
 
 class Link:
     """Keeps one connection; after a loss the pauses between tries grow up to two seconds.
 
     `retry_at` is when to try again, on the clock of `time.monotonic()`; `broken` until a try succeeds.
+    `pulse` is expected with each use and beats with each success.
     """
 
     def __init__(
@@ -24,6 +29,7 @@ class Link:
         self._connection: Connection | None = None
         self._failures = 0
         self.retry_at = 0.0
+        self.pulse = Pulse(clock=clock)
 
     @property
     def broken(self) -> bool:
@@ -32,12 +38,16 @@ class Link:
 
     def connection(self) -> Connection:
         """Return the connection, opening one if need be."""
+        self.pulse.expect(when=True)
         if self._connection is None:
             self._connection = self._connect()
         return self._connection
 
-    def lose(self) -> None:
+    def lose(self, error: Exception) -> None:
         """Drop the connection after a failure."""
+        if not self.broken:
+            _log.warning("database_lost", error=error)
+        self.pulse.miss(error)
         self.close()
         pause = min(PAUSE_SECONDS * 2.0**self._failures, PAUSE_CEILING_SECONDS)
         self.retry_at = self._clock() + pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
@@ -45,6 +55,9 @@ class Link:
 
     def recover(self) -> None:
         """Take note of a success."""
+        if self.broken:
+            _log.info("database_back")
+        self.pulse.beat()
         self._failures = 0
 
     def close(self) -> None:

@@ -9,13 +9,15 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from orders_worker.pulse import Pulse
 from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
 
@@ -23,6 +25,9 @@ STATEMENT_SECONDS = 600.0
 """How long one statement of a handler may take when the attempt itself has no limit."""
 
 LEASE_SHARE = 0.8
+LENT_LEASES = 3
+"""For how many leases all connections may be lent, and others waited for, before somebody should know."""
+
 LOOK_SECONDS = 0.5
 """How often a handler that waits for a connection looks whether its attempt was given up."""
 
@@ -129,7 +134,10 @@ _MARK = "SELECT current_setting('orders.transaction', true)"
 
 
 class HandlerConnections:
-    """Lends the few connections that handlers write through; opens none before one is asked for."""
+    """Lends the few connections that handlers write through; opens none before one is asked for.
+
+    `pulse` beats with each loan, while somebody waits.
+    """
 
     def __init__(self, url: str, *, size: int, lease_seconds: float, timeout_seconds: float | None) -> None:
         self._url = url
@@ -137,6 +145,9 @@ class HandlerConnections:
         self._wait_seconds = timeout_seconds or STATEMENT_SECONDS
         self._places = threading.Semaphore(size)
         self._idle: deque[HandlerConnection] = deque(maxlen=size)
+        self._waiting = 0
+        self._lock = threading.Lock()
+        self.pulse = Pulse(patience_seconds=LENT_LEASES * lease_seconds, resting=True)
 
     def lend(self, *, wanted: Callable[[], bool]) -> HandlerConnection:
         """Return a connection in a new transaction.
@@ -144,16 +155,20 @@ class HandlerConnections:
         Waits while all are lent or the database is away, as long as it is `wanted`.
         """
         give_up_at = time.monotonic() + self._wait_seconds
-        while wanted() and time.monotonic() < give_up_at:
-            if self._places.acquire(timeout=LOOK_SECONDS):
-                try:
-                    return self._begun()
-                except DatabaseUnavailableError:
-                    self._places.release()
-                    time.sleep(LOOK_SECONDS)
-                except BaseException:
-                    self._places.release()
-                    raise
+        with self._awaited():
+            while wanted() and time.monotonic() < give_up_at:
+                if self._places.acquire(timeout=LOOK_SECONDS):
+                    try:
+                        connection = self._begun()
+                    except DatabaseUnavailableError as error:
+                        self.pulse.miss(error)
+                        self._places.release()
+                        time.sleep(LOOK_SECONDS)
+                    except BaseException:
+                        self._places.release()
+                        raise
+                    self.pulse.beat()
+                    return connection
         raise TransactionError("no connection for the handler's transaction could be had in time")
 
     def take_back(self, connection: HandlerConnection) -> None:
@@ -170,6 +185,19 @@ class HandlerConnections:
         """Cut off a connection that its handler may go on using for ever; another may be lent for it."""
         connection.sever()
         self._places.release()
+
+    @contextmanager
+    def _awaited(self) -> Iterator[None]:
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._waiting += change
+            self.pulse.expect(when=self._waiting > 0)
 
     def _begun(self) -> HandlerConnection:
         while True:

@@ -1,4 +1,4 @@
-"""One worker process, put together: dispatcher, slots, heartbeat and housekeeping."""
+"""One worker process, put together: dispatcher, slots, heartbeat, housekeeping and watch."""
 
 import functools
 import os
@@ -10,12 +10,15 @@ from orders_worker.config import WorkerConfig
 from orders_worker.dispatcher import Dispatcher
 from orders_worker.hand import Hand
 from orders_worker.handler import Handler
+from orders_worker.health import Vitals
 from orders_worker.heartbeat import Heartbeat
 from orders_worker.housekeeping import Housekeeping
 from orders_worker.link import Link
+from orders_worker.probes import Probes
 from orders_worker.slots import Mailbox, Slots
 from orders_worker.stop import Stop
 from orders_worker.transaction import HandlerConnections
+from orders_worker.watch import Watch
 from schema import logs, workers
 from schema.connection import Connection
 from schema.stopping import StopSignals
@@ -45,24 +48,31 @@ def register(connection: Connection, *, config: WorkerConfig) -> Registration:
 
 
 def run(
-    config: WorkerConfig, *, url: str, handler: Handler, signals: StopSignals, registration: Registration
+    config: WorkerConfig,
+    *,
+    url: str,
+    handler: Handler,
+    signals: StopSignals,
+    registration: Registration,
+    listener: socket.socket | None,
 ) -> int:
     """Work orders until a signal comes; return the exit status.
 
-    `registration` is what `register` returned.
+    `registration` is what `register` returned. Probes are answered on `listener`, if there is one.
     """
     hand = Hand(registration)
     mailbox: Mailbox = SimpleQueue()
     signals.call(lambda: mailbox.put(None))
     work = _work(config, url=url, handler=handler)
     slots = Slots(config.concurrency, mailbox=mailbox)
+    link = Link(functools.partial(Connection.open, url, name="orders-dispatcher"))
     dispatcher = Dispatcher(
         hand=hand,
         mailbox=mailbox,
         slots=slots,
         work=work,
         stop=Stop(signals, shutdown_seconds=config.shutdown_seconds),
-        link=Link(functools.partial(Connection.open, url, name="orders-dispatcher")),
+        link=link,
         register=functools.partial(register, config=config),
         poll_seconds=config.poll_seconds,
     )
@@ -76,9 +86,21 @@ def run(
         connect=functools.partial(Connection.open, url, name="orders-housekeeping"),
         on_orders=lambda: mailbox.put(None),
     )
+    vitals = Vitals(
+        rounds=dispatcher.rounds,
+        exchange=link.pulse,
+        claims=dispatcher.claims,
+        heartbeat=heartbeat.pulse,
+        housekeeping=housekeeping.pulse,
+        connections=work.connections.pulse,
+        schema=housekeeping.schema,
+    )
+    watch = Watch(vitals, probes=Probes(listener, vitals) if listener else None)
+    watch.start()
     heartbeat.start()
     housekeeping.start()
     dispatcher.run()
+    watch.stop()
     slots.stop()
     housekeeping.stop()
     heartbeat.stop()

@@ -237,7 +237,7 @@ def test_pauses_between_tries_to_connect_grow_to_two_seconds(clock: Clock) -> No
     for _ in range(12):
         with pytest.raises(DatabaseUnavailableError):
             link.connection()
-        link.lose()
+        link.lose(DatabaseUnavailableError())
         pauses.append(link.retry_at - clock.now)
 
     assert link.broken

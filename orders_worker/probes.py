@@ -1,0 +1,104 @@
+"""`GET /healthz` and `GET /readyz` of a worker, for whoever supervises it."""
+
+import json
+import logging
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import waitress.server  # type: ignore[import-untyped]  # waitress has no type hints
+import waitress.wasyncore  # type: ignore[import-untyped]
+
+from orders_worker.health import Ailment, Vitals
+from schema.errors import SettingError
+
+Answer = tuple[str, str, dict[str, Any]]
+"""Status line, media type and JSON document."""
+
+_LIMITS: dict[str, Any] = {
+    "threads": 1,
+    # A client that sends nothing, or a byte a minute, holds a connection for a while and no thread.
+    "connection_limit": 100,
+    "channel_timeout": 5,
+    "cleanup_interval": 5,
+    "max_request_body_size": 1024,
+    "max_request_header_size": 16 * 1024,
+    "ident": None,
+    "asyncore_use_poll": True,
+    "log_socket_errors": False,
+}
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the address; raise a `SettingError` if it can't be had."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except (OSError, UnicodeError) as error:
+        listener.close()
+        reason = getattr(error, "strerror", None) or "no such host"
+        raise SettingError("ORDERS_HEALTH_PORT", str(port), f"can't listen on {host}: {reason}") from None
+    return listener
+
+
+class Probes:
+    """Answers on a bound socket while somebody calls `serve`."""
+
+    def __init__(self, listener: socket.socket, vitals: Vitals) -> None:
+        logging.getLogger("waitress").setLevel(logging.ERROR)
+        self._vitals = vitals
+        self._channels: dict[int, Any] = {}
+        self._server = waitress.server.create_server(
+            self._application, map=self._channels, sockets=[listener], **_LIMITS
+        )
+        host, port = self._server.effective_host, self._server.effective_port
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def serve(self, seconds: float) -> None:
+        """Answer what comes until something came, `wake` was called, or the time is over."""
+        waitress.wasyncore.poll2(timeout=seconds, map=self._channels)
+
+    def wake(self) -> None:
+        """End `serve`, from any thread."""
+        self._server.pull_trigger()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._server.task_dispatcher.shutdown(timeout=1)
+        waitress.wasyncore.close_all(self._channels)
+
+    def _application(
+        self, environ: dict[str, Any], start_response: Callable[[str, list[tuple[str, str]]], object]
+    ) -> Iterable[bytes]:
+        status, media_type, document = self._answer(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+        body = json.dumps(document).encode()
+        headers = [("Content-Type", media_type), ("Content-Length", str(len(body)))]
+        start_response(status, headers)
+        return [body]
+
+    def _answer(self, method: str, path: str) -> Answer:
+        if path not in {"/healthz", "/readyz"}:
+            return _problem(
+                404, "Not Found", detail="Nothing lives at this address: try /healthz or /readyz."
+            )
+        if method not in {"GET", "HEAD"}:
+            return _problem(405, "Method Not Allowed", detail="This address answers GET and HEAD only.")
+        ailments = self._vitals.ailments()
+        if path == "/healthz":
+            ailments = [each for each in ailments if each.name == "rounds_stalled"]
+        if ailments:
+            return _not_ready(ailments)
+        return "200 OK", "application/json", {"status": "up" if path == "/healthz" else "ready"}
+
+
+def _not_ready(ailments: list[Ailment]) -> Answer:
+    detail = "; ".join(each.detail for each in ailments)
+    status, media_type, document = _problem(503, "Not ready", detail=detail, kind="/problems/not-ready")
+    return status, media_type, {**document, "reasons": [each.name for each in ailments]}
+
+
+def _problem(status: int, title: str, *, detail: str, kind: str = "about:blank") -> Answer:
+    """Build an answer of RFC 9457."""
+    document = {"type": kind, "title": title, "status": status, "detail": detail}
+    return f"{status} {title}", "application/problem+json", document

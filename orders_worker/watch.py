@@ -1,0 +1,65 @@
+"""The watch: looks at the worker's vitals every second, logs what changed, and answers probes meanwhile."""
+
+import threading
+
+from orders_worker.bell import Bell
+from orders_worker.health import Vitals
+from orders_worker.probes import Probes
+from schema import logs
+
+LOOK_SECONDS = 1.0
+
+_log = logs.Log(__name__)
+
+
+class Watch:
+    """Runs in a thread of its own, so that a stall of any other does not stay silent."""
+
+    def __init__(self, vitals: Vitals, *, probes: Probes | None) -> None:
+        self._vitals = vitals
+        self._probes = probes
+        self._bell = Bell()
+        self._stopped = False
+        self._ailing: list[str] = []
+        self._thread = threading.Thread(target=self._run, name="orders-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        if self._probes is not None:
+            _log.info("health_served", url=self._probes.url)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; probes are refused from now on."""
+        self._stopped = True
+        self._bell.ring()
+        if self._probes is not None:
+            self._probes.wake()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stopped:
+            try:
+                self._look()
+                self._wait()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the watch goes on
+                _log.error("watch_failed", error=error)
+                self._bell.wait(LOOK_SECONDS, connection=None)
+        if self._probes is not None:
+            self._probes.close()
+
+    def _look(self) -> None:
+        ailments = self._vitals.ailments()
+        names = [each.name for each in ailments]
+        if names and names != self._ailing:
+            detail = "; ".join(each.detail for each in ailments)
+            _log.error("worker_unhealthy", reasons=",".join(names), detail=detail)
+        elif self._ailing and not names:
+            _log.info("worker_healthy")
+        self._ailing = names
+
+    def _wait(self) -> None:
+        if self._probes is None:
+            self._bell.wait(LOOK_SECONDS, connection=None)
+        else:
+            self._probes.serve(LOOK_SECONDS)
