@@ -2,6 +2,9 @@
 
 The server is a temporary embedded one, or the one that `TEST_DATABASE_URL` names (its role must be
 allowed to create databases). `DATABASE_URL` and `ORDERS_*` of the caller are out of sight.
+
+With `TEST_POOLER=pgbouncer` every test's database is reached through a PgBouncer in transaction mode;
+tests marked `direct` can't be run so.
 """
 
 import os
@@ -12,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +26,11 @@ from psycopg import conninfo
 from schema import migrate
 from schema.connection import Connection
 from schema.embedded.server import Server
+from tests.pooler import Pooler
 
 ROOT = Path(__file__).parent.parent
 TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")
+TEST_POOLER = os.environ.get("TEST_POOLER")
 
 for _name in [name for name in os.environ if name.startswith(("ORDERS_", "PG")) or name == "DATABASE_URL"]:
     del os.environ[_name]
@@ -59,18 +64,32 @@ def template(server_url: str) -> Iterator[str]:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="session")
+def way(server_url: str) -> Iterator[Callable[[str], str]]:
+    """Turn a URL of the server's into the one that tests use: the same, or one through the pooler."""
+    if not TEST_POOLER:
+        yield lambda url: url
+        return
+    assert TEST_POOLER == "pgbouncer", f"TEST_POOLER is {TEST_POOLER!r}, expected pgbouncer"
+    with Pooler(server_url) as pooler:
+        yield pooler.through
+
+
 @pytest.fixture
-def database_url(server_url: str, template: str) -> Iterator[str]:
+def database_url(server_url: str, template: str, way: Callable[[str], str]) -> Iterator[str]:
     """A migrated database of the test's own."""
-    yield from _database(server_url, f"TEMPLATE {template}")
+    with _database(server_url, f"TEMPLATE {template}") as url:
+        yield way(url)
 
 
 @pytest.fixture
-def empty_database_url(server_url: str) -> Iterator[str]:
+def empty_database_url(server_url: str, way: Callable[[str], str]) -> Iterator[str]:
     """A database that no migration has touched."""
-    yield from _database(server_url, "")
+    with _database(server_url, "") as url:
+        yield way(url)
 
 
+@contextmanager
 def _database(server_url: str, options: str) -> Iterator[str]:
     name = f"orders_test_{secrets.token_hex(6)}"
     with psycopg.connect(server_url, autocommit=True) as admin:
@@ -84,7 +103,13 @@ def _database(server_url: str, options: str) -> Iterator[str]:
 def connect(database_url: str) -> Iterator[Callable[[], Connection]]:
     """Open as many connections to the test's database as it likes."""
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(Connection.open(database_url, name="test"))
+
+        def opened() -> Connection:
+            connection = stack.enter_context(Connection.open(database_url, name="test"))
+            assert connection.direct is not bool(TEST_POOLER), "the test went another way than it should"
+            return connection
+
+        yield opened
 
 
 @pytest.fixture
