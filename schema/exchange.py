@@ -142,7 +142,7 @@ SELECT order_id, attempt, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
               AND orders.status IN ('processing', 'completed')),
            'lost')
 FROM finished
-WHERE order_id <> ALL (ARRAY (SELECT order_id FROM completed))
+WHERE (order_id, attempt) NOT IN (SELECT order_id, attempt FROM completed)
 UNION ALL
 SELECT NULL, NULL, NULL, (SELECT count(*) FROM next), NULL, NULL, NULL, at, NULL,
        CASE WHEN NOT alive THEN 'dead' WHEN paused THEN 'paused' ELSE 'alive' END
