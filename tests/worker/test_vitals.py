@@ -1,0 +1,255 @@
+import dataclasses
+import http.client
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from orders_worker import probes
+from orders_worker.health import Vitals
+from orders_worker.probes import Probes
+from orders_worker.pulse import Pulse
+from schema.errors import DatabaseUnavailableError
+
+THREADS = ("exchange", "heartbeat", "housekeeping")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Patient:
+    """A worker's vitals under a clock of the test's own."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        patience = {"rounds": 150.0, "heartbeat": 6.3, "connections": 30.0, "schema": float("inf")}
+        resting = {"claims", "connections"}
+        self.pulses = {
+            field.name: Pulse(
+                patience_seconds=patience.get(field.name, 6.0),
+                resting=field.name in resting,
+                clock=self.clock,
+            )
+            for field in dataclasses.fields(Vitals)
+        }
+        self.vitals = Vitals(**self.pulses)
+
+    def lives(self, seconds: float, *, without: tuple[str, ...] = ()) -> None:
+        """Let time pass in which all but some get what they await."""
+        for _ in range(round(seconds / 0.5)):
+            self.clock.now += 0.5
+            for name, pulse in self.pulses.items():
+                if name not in without and not pulse.resting:
+                    pulse.beat()
+
+    def misses(self, name: str, error: str, *, seconds: float) -> None:
+        """Let time pass in which the tries of one fail."""
+        for _ in range(round(seconds / 0.5)):
+            self.pulses[name].miss(DatabaseUnavailableError(error))
+            self.lives(0.5, without=(name,))
+
+    @property
+    def ailments(self) -> list[str]:
+        return [ailment.name for ailment in self.vitals.ailments()]
+
+    @property
+    def detail(self) -> str:
+        return "; ".join(ailment.detail for ailment in self.vitals.ailments())
+
+
+@pytest.fixture
+def patient() -> Patient:
+    return Patient()
+
+
+@pytest.mark.parametrize(
+    ("silent", "well_for", "then"),
+    [
+        (("exchange",), 6.0, ["exchange_stalled"]),
+        (("heartbeat",), 6.0, ["heartbeat_lost"]),
+        (("housekeeping",), 6.0, ["housekeeping_lost"]),
+        (("exchange", "housekeeping"), 6.0, ["exchange_stalled", "housekeeping_lost"]),
+        (("heartbeat", "housekeeping"), 6.0, ["housekeeping_lost"]),
+        (("rounds",), 150.0, ["rounds_stalled"]),
+        (("schema",), 3600.0, []),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, tuple) else None,
+)
+def test_what_stays_away_is_an_ailment_when_patience_is_over(
+    patient: Patient, silent: tuple[str, ...], well_for: float, then: list[str]
+) -> None:
+    patient.lives(well_for, without=silent)
+    assert patient.ailments == []
+
+    patient.lives(0.5, without=silent)
+    assert set(patient.ailments) >= set(then)
+
+    patient.lives(0.5)
+    assert patient.ailments == []
+
+
+@pytest.mark.parametrize(
+    ("failing", "name"),
+    [
+        ("exchange", "exchange_stalled"),
+        ("heartbeat", "heartbeat_lost"),
+        ("housekeeping", "housekeeping_lost"),
+        ("connections", "no_handler_connection"),
+        ("schema", "schema_unfit"),
+    ],
+)
+def test_what_fails_for_five_seconds_is_an_ailment_that_names_the_last_error(
+    patient: Patient, failing: str, name: str
+) -> None:
+    patient.misses(failing, "connection refused", seconds=5)
+    assert patient.ailments == []
+
+    patient.misses(failing, "too many connections", seconds=0.5)
+    assert patient.ailments == [name]
+    assert "too many connections" in patient.detail
+
+    patient.pulses[failing].beat()
+    assert patient.ailments == []
+
+
+def test_dispatcher_with_nothing_to_ask_for_is_not_missed(patient: Patient) -> None:
+    patient.pulses["exchange"].expect(when=False)
+    patient.lives(3600, without=("exchange",))
+    assert patient.ailments == []
+
+    patient.pulses["exchange"].expect(when=True)
+    patient.lives(6, without=("exchange",))
+    assert patient.ailments == []
+
+    patient.lives(0.5, without=("exchange",))
+    assert patient.ailments == ["exchange_stalled"]
+
+
+def test_expecting_again_what_is_expected_already_grants_no_new_patience(patient: Patient) -> None:
+    for _ in range(13):
+        patient.pulses["exchange"].expect(when=True)
+        patient.lives(0.5, without=("exchange",))
+
+    assert patient.ailments == ["exchange_stalled"]
+
+
+def test_claims_that_are_undone_are_an_ailment_until_one_succeeds_or_the_line_is_empty(
+    patient: Patient,
+) -> None:
+    patient.pulses["claims"].expect(when=True)
+    patient.lives(6.5, without=("claims",))
+    assert patient.ailments == ["claims_suppressed"]
+
+    patient.pulses["claims"].expect(when=False)
+    assert patient.ailments == []
+
+
+def test_database_that_answers_no_thread_is_one_ailment_and_not_one_each(patient: Patient) -> None:
+    patient.pulses["connections"].expect(when=True)
+    for _ in range(80):
+        for name in (*THREADS, "connections"):
+            patient.pulses[name].miss(DatabaseUnavailableError("connection refused"))
+        patient.lives(0.5, without=(*THREADS, "connections"))
+
+    assert patient.ailments == ["database_away"]
+    assert "no answer from the database for 40 s" in patient.detail
+    assert "connection refused" in patient.detail
+
+
+def test_busy_worker_whose_other_threads_get_no_answer_says_that_the_database_is_away(
+    patient: Patient,
+) -> None:
+    patient.pulses["exchange"].expect(when=False)
+    patient.lives(7, without=THREADS)
+
+    assert patient.ailments == ["database_away"]
+
+
+def test_read_only_server_is_named_whatever_it_keeps_from_working(patient: Patient) -> None:
+    patient.misses("exchange", "connection failed: session is read-only", seconds=6)
+    assert patient.ailments == ["database_read_only"]
+
+    for name in THREADS:
+        patient.pulses[name].miss(DatabaseUnavailableError("session is read-only"))
+    assert patient.ailments == ["database_read_only"]
+
+
+@pytest.fixture
+def served(patient: Patient) -> Iterator[Callable[..., tuple[int, str, Any]]]:
+    """Ask the patient's probes; returns status, media type and document."""
+    server = Probes(probes.bind("127.0.0.1", 0), patient.vitals)
+    over = threading.Event()
+
+    def serve() -> None:
+        while not over.is_set():
+            server.serve(1.0)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+
+    def ask(path: str, method: str = "GET") -> tuple[int, str, Any]:
+        with closing(http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)) as client:
+            client.request(method, path)
+            answer = client.getresponse()
+            body = answer.read()
+            return answer.status, answer.headers["content-type"], json.loads(body) if body else None
+
+    yield ask
+    over.set()
+    server.wake()
+    thread.join()
+    server.close()
+
+
+def test_probes_say_yes_while_nothing_ails(served: Any) -> None:
+    assert served("/healthz") == (200, "application/json", {"status": "up"})
+    assert served("/readyz") == (200, "application/json", {"status": "ready"})
+    assert served("/readyz", "HEAD")[0] == 200
+
+
+def test_worker_that_gets_nowhere_is_up_but_not_ready_for_these_reasons(
+    served: Any, patient: Patient
+) -> None:
+    patient.lives(7, without=("exchange", "housekeeping"))
+
+    status, media_type, problem = served("/readyz")
+
+    assert served("/healthz")[0] == 200
+    assert (status, media_type) == (503, "application/problem+json")
+    assert problem == {
+        "type": "/problems/not-ready",
+        "title": "Not ready",
+        "status": 503,
+        "detail": "nothing could be claimed or completed for 7 s; "
+        "no wake-up was heard and nothing rescued for 7 s",
+        "reasons": ["exchange_stalled", "housekeeping_lost"],
+    }
+
+
+@pytest.mark.parametrize("silent", [("rounds",), ("rounds", *THREADS)], ids=["alone", "database away too"])
+def test_worker_whose_main_loop_stands_still_is_not_up(
+    served: Any, patient: Patient, silent: tuple[str, ...]
+) -> None:
+    patient.lives(151, without=silent)
+
+    assert served("/healthz")[0] == served("/readyz")[0] == 503
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"),
+    [("/", "GET", 404), ("/orders", "GET", 404), ("/readyz/", "GET", 404), ("/readyz", "POST", 405)],
+)
+def test_other_requests_are_answered_with_problems(served: Any, path: str, method: str, status: int) -> None:
+    found, media_type, problem = served(path, method)
+
+    assert (found, media_type) == (status, "application/problem+json")
+    assert problem["status"] == status
+    assert set(problem) == {"type", "title", "status", "detail"}
