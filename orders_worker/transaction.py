@@ -76,6 +76,8 @@ class HandlerConnection(Connection):
     def begin(self, *, idle_seconds: float) -> None:
         """Open the transaction, which the server ends after `idle_seconds` without a statement."""
         self._ended = False
+        # What it prepares is discarded at the loan's end, and psycopg would go on using it.
+        self.prepare_threshold = None
         self.execute(_BEGIN.format(idle=round(idle_seconds * 1000), check=round(idle_seconds * 500)))
         self._lent = True
 

@@ -295,3 +295,16 @@ def handle(order, context):
         other.execute("SET lock_timeout = '5s'")
         other.execute("LOCK TABLE debts; SELECT 1")
     assert ledger() == []
+
+
+def test_handlers_that_do_the_same_on_one_connection_again_and_again_never_fail(
+    start_worker: StartWorker, queue: Queue, ledger: Callable[[], list[Any]]
+) -> None:
+    worker = start_worker(f"{BOOK}\ndef handle(order, context): book(context, order)")
+    # Psycopg prepares what it is given for the sixth time.
+    ids = queue.submit(20)
+    queue.until_all("completed")
+
+    assert sorted(ledger()) == sorted((order_id, 1, "booked") for order_id in ids)
+    assert worker.stop() == 0
+    assert "handler_raised" not in worker.log
