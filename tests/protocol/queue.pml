@@ -1,0 +1,527 @@
+/* The life of an order from its acceptance to its end, as a model for Spin. The product's side of it:
+ * schema/{exchange,completion,unfinished,rescue,retries,workers}.py and
+ * orders_worker/{dispatcher,attempt,commit,transaction}.py; the names are theirs.
+ *
+ * A d_step is one statement of the database, atomic as PostgreSQL makes it: it skips locked rows and
+ * changes nothing that its WHERE does not find. The exchange alone takes two steps, because its worker
+ * may be declared dead between its snapshot and its commit. Time is left out: what the product's clocks
+ * rule out is ruled out here by a guard, and a comment says so. Whatever goes wrong costs one of FAULTS
+ * (only handlers raise for nothing) and may go wrong at any moment. A worker has one slot. Cancel,
+ * redrive, pause and tickets are left out. Each WITHOUT_… takes one fence away: see __main__.py.
+ */
+#ifndef ORDERS
+#define ORDERS 1
+#endif
+#ifndef FAULTS
+#define FAULTS 2
+#endif
+#define MAX_ATTEMPTS 2
+#define SLOTS 3          /* a thread for each worker's attempt, and one that was given up and goes on */
+#define IDS 5            /* worker ids; one that nothing refers to any more stands for a new one */
+#define NONE 255
+
+mtype = { pending, processing, retrying, completed, failed };                       /* status */
+mtype = { nothing, claimed, started, returned, raised, timed_out, released, rescued };  /* outcome */
+mtype = { none, open, locking, broken, committing, deserted };                      /* transaction */
+
+/* In the database. */
+typedef Order {
+    mtype status = pending;
+    byte attempt;
+    byte attempt_limit = MAX_ATTEMPTS;
+    byte worker_id;
+    bool locked;             /* a handler's open transaction has completed it and not yet committed */
+    byte effects             /* what handlers have committed for it */
+};
+typedef Worker { bool dead_at = true; bool swept_at = true };
+Order orders[ORDERS];
+Worker workers[IDS + 1];     /* worker_id 0 is nobody */
+
+/* On its way: exchange p is that of process p, exchange p + 2 one whose client has gone. */
+typedef Exchange {
+    bool sent;
+    bool alive;              /* what its snapshot says of the worker */
+    byte worker_id;
+    byte finished = NONE;    /* an order, and */
+    byte attempt
+};
+Exchange exchanges[4];
+
+/* In the memory of the worker processes: the claim in hand, and their attempts. */
+typedef Process {
+    byte worker_id;
+    byte order = NONE;
+    byte attempt;
+    mtype outcome = nothing;
+    byte stray_looks
+};
+typedef Attempt {
+    bool running;
+    bool wanted;             /* its dispatcher still waits for it */
+    byte process;
+    byte order;
+    byte attempt;
+    byte worker_id;
+    mtype transaction = none
+};
+Process processes[2];
+Attempt attempts[SLOTS];
+
+byte faults = FAULTS;
+hidden byte o, i, s;         /* mean something within one step only */
+
+/* The fence of every ending. */
+#ifdef WITHOUT_STATUS
+#define is_processing(o) true
+#else
+#define is_processing(o) (orders[o].status == processing)
+#endif
+#ifdef WITHOUT_ATTEMPT
+#define is_attempt(o, n) true
+#else
+#define is_attempt(o, n) (orders[o].attempt == n)
+#endif
+#ifdef WITHOUT_WORKER
+#define is_worker(o, w) true
+#else
+#define is_worker(o, w) (orders[o].worker_id == w)
+#endif
+#define held(o, n, w) (is_processing(o) && is_attempt(o, n) && is_worker(o, w))
+
+/* The promises, each checked wherever it could break. */
+#define is_final(o) (orders[o].status == completed || orders[o].status == failed)
+inline only_its_attempt_ends_it(row, nth, who) {
+    assert(orders[row].status == processing && orders[row].attempt == nth && orders[row].worker_id == who)
+}
+inline the_dead_gain_no_claim(x) { assert(exchanges[x].alive) }
+inline takes_effect_once(row) { orders[row].effects++; assert(orders[row].effects <= 1) }
+inline has_effect_if_completed(row) {
+    assert(!is_final(row) || (orders[row].status == completed) == orders[row].effects)
+}
+inline is_not_lost(row) {
+    assert(orders[row].status != processing || !workers[orders[row].worker_id].swept_at)
+}
+ltl every_order_ends { <> (is_final(0) && is_final(ORDERS - 1)) }
+
+/* Statements. */
+
+inline complete(row, nth, who) {
+    printf("order %d is completed by id %d, attempt %d\n", row, who, nth);
+    only_its_attempt_ends_it(row, nth, who);
+    orders[row].status = completed
+}
+
+inline move(row, how) {                          /* NEXT_STATE and MOVE */
+#ifdef COUNTED_AT_END
+    if :: how != rescued -> orders[row].attempt++ :: else fi;
+#endif
+    if
+    :: how == released -> orders[row].attempt_limit++; orders[row].status = pending
+    :: how != released && orders[row].attempt >= orders[row].attempt_limit -> orders[row].status = failed
+    :: how == rescued && orders[row].attempt < orders[row].attempt_limit -> orders[row].status = pending
+    :: else -> orders[row].status = retrying
+    fi;
+    if :: orders[row].status != failed -> orders[row].worker_id = 0 :: else fi;
+    printf("order %d is %e, its attempt was %e\n", row, orders[row].status, how);
+    has_effect_if_completed(row)
+}
+
+inline end(row, nth, who, how) {
+    if
+    :: held(row, nth, who) -> only_its_attempt_ends_it(row, nth, who); move(row, how)
+    :: else                                      /* lost: nothing is written */
+    fi
+}
+
+inline exchange_begins(x, who, row, nth) {
+    exchanges[x].sent = true;
+    exchanges[x].alive = !workers[who].dead_at;
+    exchanges[x].worker_id = who;
+    exchanges[x].finished = row;
+    exchanges[x].attempt = nth
+}
+
+inline exchange_is_over(x) {
+    exchanges[x].sent = false;
+    exchanges[x].alive = false;
+    exchanges[x].worker_id = 0;
+    exchanges[x].finished = NONE;
+    exchanges[x].attempt = 0
+}
+
+#ifdef WITHOUT_DEAD_CHECK
+#define may_claim(x) true
+#else
+#define may_claim(x) exchanges[x].alive
+#endif
+inline exchange_commits(x) {                     /* leaves in o the order that it has claimed, or ORDERS */
+    if
+    :: exchanges[x].finished != NONE && !orders[exchanges[x].finished].locked &&
+       held(exchanges[x].finished, exchanges[x].attempt, exchanges[x].worker_id) ->
+        complete(exchanges[x].finished, exchanges[x].attempt, exchanges[x].worker_id);
+#ifndef WITHOUT_TRANSACTION
+        takes_effect_once(exchanges[x].finished);   /* a plain handler's effect: the completion itself */
+#endif
+        has_effect_if_completed(exchanges[x].finished)
+    :: else
+    fi;
+    o = 0;
+    do
+    :: o < ORDERS && orders[o].status != pending -> o++
+    :: else -> break
+    od;
+    if
+    :: o < ORDERS && may_claim(x) ->
+        orders[o].status = processing;
+        orders[o].worker_id = exchanges[x].worker_id;
+#ifndef COUNTED_AT_END
+        orders[o].attempt++;
+#endif
+        printf("order %d is claimed by id %d, attempt %d\n", o, orders[o].worker_id, orders[o].attempt);
+        the_dead_gain_no_claim(x);
+        is_not_lost(o)
+    :: else -> o = ORDERS
+    fi
+}
+
+/* A worker process: its dispatcher and its heartbeat. It reacts to what it finds; every option is one
+ * statement, or something that only it can see. */
+
+#define me processes[my]
+#define FIRST 2
+#define SECOND 1
+#define drops_hand me.order = NONE; me.attempt = 0; me.outcome = nothing
+#define unfinished (me.outcome == raised || me.outcome == timed_out || me.outcome == released)
+#define has_row (!(held(me.order, me.attempt, me.worker_id) && orders[me.order].locked))
+#define place_in(s) (!attempts[s].running && attempts[s].transaction == none)
+
+inline gives_up(my) {                             /* the attempt, which may well go on */
+    for (s : 0 .. SLOTS - 1) {
+        if :: attempts[s].process == my -> attempts[s].wanted = false :: else fi
+    }
+    s = 0                                        /* a d_step must not end in a loop */
+}
+
+inline forgets_all(my) {                         /* and its session is gone */
+    printf("process %d forgets that it was id %d\n", my, me.worker_id);
+    me.worker_id = 0;
+    drops_hand;
+    me.stray_looks = 0;
+    gives_up(my)
+}
+
+inline leaves_behind(my) {                        /* an exchange that is still on its way */
+    if
+    :: exchanges[my].sent ->
+        exchanges[my + 2].sent = true;
+        exchanges[my + 2].alive = exchanges[my].alive;
+        exchanges[my + 2].worker_id = exchanges[my].worker_id;
+        exchanges[my + 2].finished = exchanges[my].finished;
+        exchanges[my + 2].attempt = exchanges[my].attempt;
+        exchange_is_over(my)
+    :: else
+    fi
+}
+
+inline adopts_strays(my) {
+    for (o : 0 .. ORDERS - 1) {
+        if
+        :: orders[o].status == processing && orders[o].worker_id == me.worker_id && o != me.order ->
+            if
+            :: me.order == NONE ->
+                printf("process %d adopts order %d\n", my, o);
+                me.order = o; me.attempt = orders[o].attempt; me.outcome = claimed
+            :: else -> move(o, released)
+            fi
+        :: else
+        fi
+    }
+    o = 0
+}
+
+#if ORDERS == 1
+#define any_order(is) is(0)
+#else
+#define any_order(is) (is(0) || is(1))
+#endif
+#define is_pending(o) (orders[o].status == pending)
+
+#define in_order(o, w) (orders[o].worker_id == w)
+#define in_orders(w) (orders[0].worker_id == w || orders[ORDERS - 1].worker_id == w)
+#define in_exchanges(w) (exchanges[0].worker_id == w || exchanges[1].worker_id == w || \
+    exchanges[2].worker_id == w || exchanges[3].worker_id == w)
+#define in_attempts(w) (attempts[0].worker_id == w || attempts[1].worker_id == w || attempts[2].worker_id == w)
+#define in_processes(w) (processes[0].worker_id == w || processes[1].worker_id == w)
+#define is_new(w) (workers[w].swept_at && \
+    !in_processes(w) && !in_orders(w) && !in_exchanges(w) && !in_attempts(w))
+
+active [2] proctype worker() {
+    byte my = _pid;
+    do
+    :: d_step {
+        me.worker_id == 0 && (is_new(1) || is_new(2) || is_new(3) || is_new(4) || is_new(5)) ->
+        i = 1;
+        do :: !is_new(i) -> i++ :: else -> break od;
+        printf("process %d registers as id %d\n", my, i);
+        me.worker_id = i;
+        workers[i].dead_at = false;
+        workers[i].swept_at = false
+        }
+    :: d_step { me.worker_id != 0 && workers[me.worker_id].dead_at && !exchanges[my].sent -> forgets_all(my) }
+    :: d_step {                                  /* it is killed */
+        faults > 0 && me.worker_id != 0 && !(exchanges[my].sent && exchanges[my + 2].sent) -> faults--;
+        leaves_behind(my);
+        forgets_all(my)
+        }
+
+    /* strays, when the connection was lost; once more when nothing that it carried can commit any more */
+    :: d_step { me.stray_looks == FIRST -> me.stray_looks = SECOND; adopts_strays(my) }
+    :: d_step { me.stray_looks == SECOND && !exchanges[my].sent && !exchanges[my + 2].sent -> me.stray_looks = 0; adopts_strays(my) }
+
+    /* exchange */
+    :: d_step {
+        (me.outcome == returned || me.order == NONE && me.worker_id != 0 && any_order(is_pending)) &&
+        me.stray_looks != FIRST && !exchanges[my].sent ->
+        exchange_begins(my, me.worker_id, me.order, me.attempt)
+        }
+    :: d_step {                                  /* and is answered */
+        exchanges[my].sent ->
+        exchange_commits(my);
+        drops_hand;
+        if
+        :: o < ORDERS -> me.order = o; me.attempt = orders[o].attempt; me.outcome = claimed
+        :: o == ORDERS && !exchanges[my].alive -> forgets_all(my)
+        :: else
+        fi;
+        exchange_is_over(my)
+        }
+    :: d_step {                                  /* and is not */
+        faults > 0 && exchanges[my].sent && !exchanges[my + 2].sent -> faults--;
+        printf("process %d loses its connection\n", my);
+        leaves_behind(my);
+        me.stray_looks = FIRST
+        }
+
+    /* end */
+    :: d_step {
+        unfinished && me.stray_looks != FIRST && has_row ->
+        end(me.order, me.attempt, me.worker_id, me.outcome);
+        drops_hand
+        }
+    :: d_step {                                  /* unanswered: it is handed in again */
+        faults > 0 && unfinished && me.stray_looks != FIRST && has_row -> faults--;
+        end(me.order, me.attempt, me.worker_id, me.outcome);
+        me.stray_looks = FIRST
+        }
+
+    /* attempts */
+    :: d_step {
+        me.outcome == claimed && (place_in(0) || place_in(1) || place_in(2)) ->
+        s = 0;
+        do :: !place_in(s) -> s++ :: else -> break od;
+        attempts[s].running = true;
+        attempts[s].wanted = true;
+        attempts[s].process = my;
+        attempts[s].order = me.order;
+        attempts[s].attempt = me.attempt;
+        attempts[s].worker_id = me.worker_id;
+        me.outcome = started
+        }
+    :: d_step { faults > 0 && me.outcome == started -> faults--; gives_up(my); me.outcome = timed_out }
+    :: d_step { faults > 0 && me.outcome == started -> faults--; gives_up(my); me.outcome = released }
+    od
+}
+
+/* A slot: a handler in a thread. One that was given up, or whose process is dead, goes on as if nothing
+ * had happened, or stops anywhere. */
+
+#define it attempts[k]
+#define its orders[attempts[k].order]
+#define mine held(it.order, it.attempt, it.worker_id)
+
+inline forgotten(k) {
+    it.transaction = none;
+    it.process = 0; it.order = 0; it.attempt = 0; it.worker_id = 0
+}
+
+inline is_over(k) {                              /* a transaction that has the row is the server's to end */
+    it.running = false;
+    it.wanted = false;
+    if
+    :: it.transaction != committing && it.transaction != deserted -> forgotten(k)
+    :: else
+    fi
+}
+
+inline reports(k, what) {
+    if
+    :: it.wanted -> processes[it.process].outcome = what
+    :: else
+    fi;
+    is_over(k)
+}
+
+inline reports_settled(k) {
+    if
+    :: it.wanted ->
+        processes[it.process].outcome = nothing;
+        processes[it.process].order = NONE;
+        processes[it.process].attempt = 0
+    :: else
+    fi;
+    is_over(k)
+}
+
+inline commits(k) {
+    its.locked = false;
+    it.transaction = none;
+    complete(it.order, it.attempt, it.worker_id);
+    takes_effect_once(it.order);
+    has_effect_if_completed(it.order)
+}
+
+inline rolls_back(k) {
+    its.locked = false;
+    it.transaction = none
+}
+
+#ifdef POISON
+#define is_poison (it.order == 0)
+#else
+#define is_poison false
+#endif
+#define in_handler (it.running && it.transaction == none && !resolving)
+
+active [SLOTS] proctype slot() {
+    byte k = _pid - 2;
+    bool resolving;
+    do
+    /* the handler */
+    :: d_step { in_handler && is_poison -> forgets_all(it.process); is_over(k) }
+    :: d_step { in_handler && !is_poison -> reports(k, returned) }
+    :: d_step { in_handler && !is_poison -> reports(k, raised) }
+    :: d_step { in_handler && !is_poison -> it.transaction = open }         /* BEGIN and its own writes */
+#ifdef WITHOUT_TRANSACTION
+    :: d_step { it.transaction == open -> takes_effect_once(it.order); it.transaction = none; reports(k, returned) }
+#else
+
+    /* complete */
+    :: d_step { it.transaction == open && mine && !its.locked -> its.locked = true; it.transaction = locking }
+    :: d_step { it.transaction == open && !mine -> it.transaction = none; reports_settled(k) }
+
+    /* commit */
+    :: d_step { it.transaction == locking -> commits(k); reports_settled(k) }
+    :: d_step { faults > 0 && it.transaction == locking -> faults--; it.transaction = committing; resolving = true }
+    :: d_step { it.running && it.transaction == broken -> it.transaction = none; resolving = true }
+
+    /* _resolve */
+#ifdef COMMIT_BELIEVED
+    :: d_step { resolving -> resolving = false; reports_settled(k) }
+#else
+    :: d_step { resolving && !mine -> resolving = false; reports_settled(k) }
+    :: d_step { resolving && mine && !its.locked -> resolving = false; reports(k, raised) }
+#endif
+
+    /* stopped */
+    :: d_step {
+        it.running && !it.wanted ->
+        if :: it.transaction == locking -> it.transaction = deserted :: else fi;
+        resolving = false;
+        is_over(k)
+        }
+#endif
+    od
+}
+
+/* The server ends what clients have left, and may crash: so may a lease run out. */
+
+#ifdef WITHOUT_IDLE_TIMEOUT
+#define is_ended(k) (attempts[k].transaction == committing)
+#else
+#define is_ended(k) (attempts[k].transaction == committing || attempts[k].transaction == deserted)
+#endif
+
+inline tidies(k) { if :: !it.running -> forgotten(k) :: else fi }
+
+inline crashes() {
+    for (i : 0 .. 3) {
+        if :: exchanges[i].sent && i < 2 -> processes[i].stray_looks = FIRST :: else fi;
+        exchange_is_over(i)
+    }
+    for (s : 0 .. SLOTS - 1) {
+        if
+        :: attempts[s].transaction == open || attempts[s].transaction == locking ->
+            rolls_back(s);
+            attempts[s].transaction = broken
+        :: attempts[s].transaction == committing || attempts[s].transaction == deserted ->
+            rolls_back(s);
+            tidies(s)
+        :: else
+        fi
+    }
+}
+
+#define LEFT_EXCHANGE(x) \
+    :: d_step { exchanges[x].sent -> exchange_commits(x); exchange_is_over(x) } \
+    :: d_step { exchanges[x].sent -> exchange_is_over(x) }
+#define LEFT_TRANSACTION(k) \
+    :: d_step { attempts[k].transaction == committing -> commits(k); tidies(k) } \
+    :: d_step { is_ended(k) -> rolls_back(k); tidies(k) }
+#define LEASE_RUNS_OUT(w) \
+    :: d_step { \
+        faults > 0 && !workers[w].dead_at && in_processes(w) -> faults--; \
+        printf("id %d is declared dead while it lives: its lease has run out\n", w); \
+        workers[w].dead_at = true \
+        }
+
+active proctype server() {
+    do
+    LEFT_EXCHANGE(2)
+    LEFT_EXCHANGE(3)
+    LEFT_TRANSACTION(0)
+    LEFT_TRANSACTION(1)
+    LEFT_TRANSACTION(2)
+    LEASE_RUNS_OUT(1) LEASE_RUNS_OUT(2) LEASE_RUNS_OUT(3) LEASE_RUNS_OUT(4) LEASE_RUNS_OUT(5)
+    :: d_step { faults > 0 -> faults--; printf("the server crashes\n"); crashes(); skip }
+    :: d_step { faults > 0 -> faults-- }         /* a fault spared: nothing has to go wrong */
+    od
+}
+
+/* Housekeeping, which any worker does for all. */
+
+#define is_gone(w) (!workers[w].dead_at && !in_processes(w))
+#ifdef SWEEP_WITHOUT_STATUS
+#define is_orphan(o) (orders[o].worker_id != 0 && workers[orders[o].worker_id].dead_at && !orders[o].locked)
+#else
+#define is_orphan(o) (orders[o].status == processing && workers[orders[o].worker_id].dead_at && !orders[o].locked)
+#endif
+#define works_on(o, w) (orders[o].status == processing && orders[o].worker_id == w)
+#define holds_nothing(w) (!works_on(0, w) && !works_on(ORDERS - 1, w))
+/* Two leases after a death nothing that the dead had sent is on its way any more. */
+#ifdef SWEPT_AT_ONCE
+#define is_swept(w) (workers[w].dead_at && !workers[w].swept_at && holds_nothing(w))
+#else
+#define is_swept(w) (workers[w].dead_at && !workers[w].swept_at && holds_nothing(w) && !in_exchanges(w))
+#endif
+
+#define JUDGE(w) \
+    :: d_step { is_gone(w) -> printf("id %d is declared dead\n", w); workers[w].dead_at = true } \
+    :: d_step { is_swept(w) -> printf("id %d is swept\n", w); workers[w].swept_at = true }
+#ifdef WITHOUT_RESCUE
+#define RETURN(o) \
+    :: d_step { orders[o].status == retrying -> orders[o].status = pending }
+#else
+#define RETURN(o) \
+    :: d_step { orders[o].status == retrying -> orders[o].status = pending } \
+    :: d_step { is_orphan(o) -> move(o, rescued) }
+#endif
+
+active proctype housekeeping() {
+    do
+    JUDGE(1) JUDGE(2) JUDGE(3) JUDGE(4) JUDGE(5)
+    RETURN(0)
+#if ORDERS == 2
+    RETURN(1)
+#endif
+    od
+}
