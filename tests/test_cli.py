@@ -2,10 +2,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from schema.connection import Connection
+from schema.connection import REPLY_SECONDS, Connection
 
 Orders = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -81,6 +83,27 @@ def test_verify_fcfs_names_the_orders_that_it_found_out_of_turn_and_fails(
     assert summary == "claims 2 of 2 orders: 1 inversion, no double start"
     assert f"order {first} (ticket 1," in finding
     assert f"order {second} (ticket 2," in finding
+
+
+@pytest.mark.slow
+def test_verify_fcfs_has_more_patience_than_a_worker(
+    database_url: str, connect: Callable[[], Connection], wait_until: Callable[..., Any]
+) -> None:
+    psql, looker = connect(), connect()
+    psql.execute("BEGIN")
+    psql.execute("LOCK TABLE attempts")
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(orders, "verify-fcfs", url=database_url)
+        waited = """
+            SELECT FROM pg_stat_activity
+            WHERE datname = current_database()
+              AND wait_event_type = 'Lock'
+              AND query_start < clock_timestamp() - make_interval(secs => %s)
+        """
+        wait_until(lambda: looker.execute(waited, [REPLY_SECONDS + 2]).rowcount)
+        psql.execute("COMMIT")
+
+        assert running.result().returncode == 0
 
 
 def test_a_malformed_url_is_named_without_its_password() -> None:

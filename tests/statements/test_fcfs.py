@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from schema import fcfs, redrive
+from schema.connection import Connection
 from schema.states import Outcome
 from schema.verdict import DoubleStart, Evidence, SharedTicket, Verdict
 from tests.statements.conftest import LONG_AGO, Queue
@@ -241,6 +242,15 @@ def test_orders_that_share_a_ticket_are_found(queue: Queue, check: Callable[...,
     assert not verdict.is_clean
 
 
+def test_orders_that_share_a_ticket_do_not_pass_each_other(
+    queue: Queue, check: Callable[..., Verdict]
+) -> None:
+    served(queue, 5, queued=0, started=9)
+    served(queue, 5, queued=0, started=10)
+
+    assert check().inversions == []
+
+
 def test_every_way_an_attempt_ends_leaves_a_clean_record(queue: Queue, check: Callable[..., Verdict]) -> None:
     queue.worker()
     order_id = queue.insert()
@@ -289,19 +299,48 @@ def test_attempts_from_before_they_had_tickets_are_counted_and_not_judged(
     assert (verdict.claims, verdict.unjudged) == (3, 1)
 
 
-@pytest.mark.parametrize("time", ["infinity", "-infinity", None])
-@pytest.mark.parametrize("column", ["queued_at", "started_at"])
-def test_times_changed_by_hand_to_none_are_counted_and_not_judged(
-    queue: Queue, check: Callable[..., Verdict], column: str, time: str | None
+@pytest.mark.parametrize(
+    "missing",
+    [
+        {"seq": None},
+        {"queued_at": None},
+        {"queued_at": "-infinity"},
+        {"started_at": None},
+        {"started_at": "infinity"},
+    ],
+)
+def test_claim_changed_by_hand_to_one_without_ticket_or_times_is_counted_and_not_judged(
+    queue: Queue, check: Callable[..., Verdict], missing: dict[str, Any]
 ) -> None:
-    columns = {"seq": 1, "queued_at": at(0), "started_at": at(1), column: time}
-    record(queue, uuid4(), 1, **columns)
+    record(queue, uuid4(), 1, **{"seq": 1, "queued_at": at(0), "started_at": at(1), **missing})
     served(queue, 2, queued=0, started=0.9)
 
     verdict = check()
 
     assert verdict.is_clean
     assert (verdict.claims, verdict.orders, verdict.unjudged) == (2, 1, 1)
+
+
+def test_verdict_is_of_the_moment_when_the_check_began(
+    queue: Queue,
+    connect: Callable[[], Connection],
+    in_thread: Callable[..., Any],
+    wait_until: Callable[..., Any],
+) -> None:
+    psql = connect()
+    psql.execute("BEGIN")
+    psql.execute("LOCK TABLE attempts")
+
+    running = in_thread(fcfs.check, connect())
+    waiting = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'
+    """
+    wait_until(lambda: queue.value(waiting))
+    queue.insert()
+    psql.execute("COMMIT")
+
+    assert running.result().orders == 0
 
 
 def test_report_counts_all_findings_and_names_the_first_twenty_of_each_kind(
