@@ -57,7 +57,7 @@ class Notifier:
     def _send(self) -> bool:
         try:
             if self._connection is None:
-                self._connection = self._connect()
+                self._connection = Connection.open(self._url, name="orders-api wake-up")
             wake.notify(self._connection)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next wake-up tries again
             self._disconnect()
@@ -67,12 +67,6 @@ class Notifier:
             return False
         self._failing = False
         return True
-
-    def _connect(self) -> Connection:
-        connection = Connection.open(self._url, name="orders-api wake-up")
-        # Nothing is written here, so there is nothing whose loss a flush to disk could prevent.
-        connection.execute("SET synchronous_commit = off")
-        return connection
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -78,7 +78,12 @@ class HandlerConnection(Connection):
         self._ended = False
         # What it prepares is discarded at the loan's end, and psycopg would go on using it.
         self.prepare_threshold = None
-        self.execute(_BEGIN.format(idle=round(idle_seconds * 1000), check=round(idle_seconds * 500)))
+        milliseconds = {
+            "statement": round(self.reply_seconds * 1000),
+            "idle": round(idle_seconds * 1000),
+            "check": round(idle_seconds * 500),
+        }
+        self.execute(_BEGIN.format(**milliseconds))
         self._lent = True
 
     def intact(self) -> bool:
@@ -102,9 +107,10 @@ class HandlerConnection(Connection):
         self.row_factory = tuple_row
         self.cursor_factory = psycopg.Cursor
         self.autocommit = True
-        # Prepared, it would discard itself: psycopg prepares what it is given more than five times.
-        self.execute("DISCARD ALL", prepare=False)
-        self.prepare_session()
+        if self.direct:
+            # Prepared, it would discard itself: psycopg prepares what it is given more than five times.
+            self.execute("DISCARD ALL", prepare=False)
+            self.prepare_session()
         self._ended = True
 
     def sever(self) -> None:
@@ -127,6 +133,8 @@ class HandlerConnection(Connection):
 # SET LOCAL, because that works behind a pooler too. The mark is gone when a handler sends COMMIT as text.
 _BEGIN = """
 BEGIN;
+SET LOCAL jit = off;
+SET LOCAL statement_timeout = {statement};
 SET LOCAL idle_in_transaction_session_timeout = {idle};
 SET LOCAL client_connection_check_interval = {check};
 SET LOCAL orders.transaction = 'open'
@@ -169,8 +177,9 @@ class HandlerConnections:
                     except BaseException:
                         self._places.release()
                         raise
-                    self.pulse.beat()
-                    return connection
+                    else:
+                        self.pulse.beat()
+                        return connection
         raise TransactionError("no connection for the handler's transaction could be had in time")
 
     def take_back(self, connection: HandlerConnection) -> None:
@@ -216,7 +225,11 @@ class HandlerConnections:
         connection = HandlerConnection.open(
             self._url, name="orders-handler", reply_seconds=self._wait_seconds
         )
-        connection.begin(idle_seconds=self._idle_seconds)
+        try:
+            connection.begin(idle_seconds=self._idle_seconds)
+        except psycopg.OperationalError as error:
+            connection.close()
+            raise DatabaseUnavailableError("the handler's transaction could not be begun") from error
         return connection
 
 

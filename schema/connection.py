@@ -1,10 +1,13 @@
 """Open connections to PostgreSQL on which no call can hang for ever."""
 
+import contextlib
 import re
+from collections.abc import Generator
 from typing import Any, Self
 
 import psycopg
 from psycopg import conninfo
+from psycopg.waiting import Ready
 
 from schema.errors import DatabaseUnavailableError, SettingError
 
@@ -25,9 +28,10 @@ _KEEPALIVE: dict[str, Any] = {
 class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A psycopg connection that gives up on a server that does not reply within `reply_seconds`.
 
-    The server's own `statement_timeout` (`reply_seconds` too) ends a slow statement first, with the
-    connection intact. This second bound is for a server that is stopped or cut off: the socket is
-    closed and the call raises `psycopg.OperationalError`, its outcome unknown.
+    The server's own `statement_timeout` (`reply_seconds` too), or behind a pooler our request to cancel,
+    ends a slow statement first, with the connection intact. This second bound is for a server that is
+    stopped or cut off: the socket is closed and the call raises `psycopg.OperationalError`, its outcome
+    unknown.
 
     It closes too when a write finds the session read-only.
 
@@ -42,7 +46,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         if timeout is not None:
             return super().wait(gen, interval, timeout)
         try:
-            return super().wait(gen, interval, self.reply_seconds + 1)
+            return self._reply(gen, interval)
         except psycopg.errors.ReadOnlySqlTransaction:
             # A failover has turned this server into a standby: only a new connection finds the primary.
             self.pgconn.finish()
@@ -53,9 +57,24 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
                 f"no reply from the server within {self.reply_seconds + 1:g} seconds; connection closed"
             ) from None
 
+    def _reply(self, gen: Any, interval: float) -> Any:
+        """Wait for a reply; behind a pooler nobody but this end knows when it has taken too long."""
+        if self.direct:
+            return super().wait(gen, interval, self.reply_seconds + 1)
+        try:
+            return super().wait(gen, interval, self.reply_seconds)
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - as above
+            with contextlib.suppress(psycopg.Error):
+                self.cancel_safe(timeout=1)
+            return super().wait(_resumed(gen), interval, 1)
+
     def prepare_session(self) -> None:
-        """Set what every session of ours has."""
-        # SET, not the `options` parameter, because PgBouncer refuses startup parameters.
+        """Set what every session of ours has; behind a pooler a session is everybody's."""
+        if not self.direct:
+            # It may run the next statement in a session that has not prepared it.
+            self.prepare_threshold = None
+            return
+        # SET, not the `options` parameter, which a pooler refuses before we know that there is one.
         # No statement here runs long enough to gain from JIT; a wrong estimate costs half a second.
         timeout = round(self.reply_seconds * 1000)
         self.execute(f"SET statement_timeout = {timeout}; SET jit = off", prepare=False)
@@ -77,16 +96,14 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             )
         except psycopg.OperationalError as error:
             raise DatabaseUnavailableError(_first_line(error)) from error
-        connection.reply_seconds = reply_seconds
         try:
-            connection.prepare_session()
+            connection.reply_seconds = min(reply_seconds, CONNECT_SECONDS)
             connection.direct = _is_direct(connection)
+            connection.reply_seconds = reply_seconds
+            connection.prepare_session()
         except psycopg.OperationalError as error:
             connection.close()
             raise DatabaseUnavailableError(_first_line(error)) from error
-        if not connection.direct:
-            # A transaction pooler may run the next statement in a session that has not prepared it.
-            connection.prepare_threshold = None
         return connection
 
 
@@ -106,6 +123,16 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, psycopg.DatabaseError) and not isinstance(
         error, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction
     )
+
+
+def _resumed(gen: Any) -> Generator[Any, Any, Any]:
+    """Go on with what psycopg has given up waiting for; it must be told that nothing is ready."""
+    ready = Ready.NONE
+    try:
+        while True:
+            ready = yield gen.send(ready)
+    except StopIteration as stop:
+        return stop.value
 
 
 def _is_direct(connection: psycopg.Connection[Any]) -> bool:

@@ -10,10 +10,10 @@ CHANNEL = "orders"
 def notify(connection: psycopg.Connection[Any]) -> None:
     """Wake the workers. Call it after the insert's commit and at most one at a time per process.
 
-    NOTIFY takes a lock of the whole server at commit, so a notification inside every inserting
-    transaction would make them queue up.
+    `connection` must autocommit and have no transaction open. NOTIFY takes a lock of the whole server at
+    commit, so a notification inside every inserting transaction would make them queue up.
     """
-    connection.execute(_NOTIFY)
+    connection.execute(_NOTIFY, prepare=False)
 
 
 def listen(connection: psycopg.Connection[Any]) -> None:
@@ -21,5 +21,7 @@ def listen(connection: psycopg.Connection[Any]) -> None:
     connection.execute(_LISTEN)
 
 
-_NOTIFY = f"NOTIFY {CHANNEL}"
+# One message, and so one transaction. Nothing is written here whose loss a flush to disk could prevent;
+# a SET without LOCAL would stay in a pooler's session for the orders that others commit in it.
+_NOTIFY = f"SET LOCAL synchronous_commit = off; NOTIFY {CHANNEL}"
 _LISTEN = f"LISTEN {CHANNEL}"

@@ -26,7 +26,7 @@ from psycopg import conninfo
 from schema import migrate
 from schema.connection import Connection
 from schema.embedded.server import Server
-from tests.pooler import Pooler
+from tests.pooler import Pooler, is_installed
 
 ROOT = Path(__file__).parent.parent
 TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")
@@ -97,6 +97,15 @@ def _database(server_url: str, options: str) -> Iterator[str]:
     yield conninfo.make_conninfo(server_url, dbname=name)
     with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def start_pooler(server_url: str) -> Iterator[Callable[..., Pooler]]:
+    """Start a PgBouncer of the test's own, with any settings; without one installed skip the test."""
+    if not TEST_POOLER and not is_installed():
+        pytest.skip("there is no pgbouncer here")
+    with ExitStack() as stack:
+        yield lambda url=server_url, **settings: stack.enter_context(Pooler(url, **settings))
 
 
 @pytest.fixture

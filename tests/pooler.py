@@ -1,10 +1,12 @@
 """A PgBouncer of the tests' own in front of a server, in transaction mode unless told otherwise."""
 
+import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -65,7 +67,7 @@ class Pooler:
             shutil.chown(path, self._account.uid, self._account.gid)
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [program(), self._folder / "pgbouncer.ini"],
+                [_program(), self._folder / "pgbouncer.ini"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -97,6 +99,11 @@ class Pooler:
             return answer.fetchall() if answer.description else []
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         return (self._folder / "log").read_text()
 
@@ -117,12 +124,23 @@ class Pooler:
         return "\n".join(["[databases]", f"* = {server}", "[pgbouncer]", *lines, ""])
 
 
-def program() -> str:
-    """Return where PgBouncer is; fail if it isn't installed."""
-    found = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
-    if found is None:
-        raise FileNotFoundError("there is no pgbouncer here: install the Debian package of that name")
+StartPooler = Callable[..., Pooler]
+
+
+def is_installed() -> bool:
+    """Tell whether there is a PgBouncer to start."""
+    return _found() is not None
+
+
+def _program() -> str:
+    found = _found()
+    assert found is not None, "there is no pgbouncer here: install the Debian package of that name"
     return found
+
+
+def _found() -> str | None:
+    # Debian puts it where the path of an ordinary user doesn't lead.
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
 def _quoted(value: object) -> str:
