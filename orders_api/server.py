@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import waitress.channel  # type: ignore[import-untyped]  # waitress has no type hints
+import waitress.parser  # type: ignore[import-untyped]
 import waitress.server  # type: ignore[import-untyped]
 import waitress.task  # type: ignore[import-untyped]
 import waitress.wasyncore  # type: ignore[import-untyped]
@@ -64,9 +65,20 @@ class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]  # as above
         self.write(body)
 
 
+class _Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]  # as above
+    """A request's head; what Python can't convert in it is bad syntax as well, not an error of ours."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # a length of 5,000 digits, http://[
+            raise waitress.parser.ParsingError("a number or the address in its head is wrong") from error
+
+
 class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # as above
     """One client's connection."""
 
+    parser_class = _Parser
     task_class = _Task
     error_task_class = _ErrorTask
 
