@@ -1,6 +1,7 @@
 """The watch: looks at the worker's vitals every second, logs what changed, and answers probes meanwhile."""
 
 import threading
+import time
 
 from orders_worker.bell import Bell
 from orders_worker.health import Vitals
@@ -8,6 +9,8 @@ from orders_worker.probes import Probes
 from schema import logs
 
 LOOK_SECONDS = 1.0
+STEADY_SECONDS = 1.0
+"""How long a state must have lasted to be told: when a fault ends, the threads recover one by one."""
 
 _log = logs.Log(__name__)
 
@@ -20,7 +23,9 @@ class Watch:
         self._probes = probes
         self._bell = Bell()
         self._stopped = False
-        self._ailing: list[str] = []
+        self._told: list[str] = []
+        self._seen: list[str] = []
+        self._seen_at = 0.0
         self._thread = threading.Thread(target=self._run, name="orders-watch", daemon=True)
 
     def start(self) -> None:
@@ -51,12 +56,16 @@ class Watch:
     def _look(self) -> None:
         ailments = self._vitals.ailments()
         names = [each.name for each in ailments]
-        if names and names != self._ailing:
+        if names != self._seen:
+            self._seen, self._seen_at = names, time.monotonic()
+        if names == self._told or time.monotonic() - self._seen_at < STEADY_SECONDS:
+            return
+        self._told = names
+        if names:
             detail = "; ".join(each.detail for each in ailments)
             _log.error("worker_unhealthy", reasons=",".join(names), detail=detail)
-        elif self._ailing and not names:
+        else:
             _log.info("worker_healthy")
-        self._ailing = names
 
     def _wait(self) -> None:
         if self._probes is None:

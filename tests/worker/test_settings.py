@@ -1,5 +1,6 @@
 import os
 import secrets
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,6 +47,8 @@ BAD = [
     ("ORDERS_SHUTDOWN_SECONDS", "1e9", "1e9"),
     ("ORDERS_SIMULATED_SECONDS", "two", "two"),
     ("ORDERS_HANDLER_CONNECTIONS", "11", "11"),
+    ("ORDERS_HEALTH_PORT", "65536", "65536"),
+    ("ORDERS_HEALTH_PORT", "http", "http"),
     ("ORDERS_LOG_FORMAT", "yaml", "yaml"),
     ("DATABASE_URL", f"postgresql://orders:{SECRET}@[db/orders", ""),
     ("DATABASE_URL", f"mysql://orders:{SECRET}@db/orders", ""),
@@ -94,6 +97,19 @@ def test_bad_setting_stops_the_worker_with_one_line_that_names_it(
     assert named in line
     assert "Traceback" not in line
     assert SECRET not in line
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no such host", "192.0.2.1", "x" * 70])
+def test_port_for_probes_that_can_not_be_had_stops_the_worker_with_one_line_that_names_it(
+    tmp_path: Path, host: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        ended = run(tmp_path, ORDERS_HEALTH_PORT=port, ORDERS_HOST=host)
+
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"ORDERS_HEALTH_PORT is '{port}': can't listen on {host}: ")
 
 
 def test_schema_that_is_missing_stops_the_worker_with_the_command_to_run(
