@@ -152,10 +152,10 @@ def checked_url(name: str, value: str) -> str:
     url = value.replace("postgresql+psycopg://", "postgresql://", 1)
     try:
         given = conninfo.conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
+    except (psycopg.ProgrammingError, UnicodeError):  # the latter for bytes that are no UTF-8
         given = {}
     ports = str(given.get("port", "5432")).split(",")
-    if not given or not all(port.isdecimal() and 0 < int(port) < 65_536 for port in ports):
+    if not given or not all(re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65_536 for port in ports):
         raise SettingError(name, _masked(value), _URL_EXPECTED)
     return url
 
@@ -166,6 +166,10 @@ _URL_EXPECTED = "expected a URL such as postgresql://user:password@host:5432/ord
 def _masked(value: str) -> str:
     """Hide what stands where a password may stand, also in a string that is no URL."""
     hidden = re.sub(r"((?://)?[^:/]*:)(?!//).*@", r"\1***@", value, flags=re.DOTALL)
+    # What follows a colon and is no port may be a password whose host was forgotten.
+    hidden = re.sub(
+        r"(//[^:/@]*:)(?![0-9]{1,5}(?:[/?,]|$))[^@]*?(?=[@?]|$)", r"\1***", hidden, flags=re.DOTALL
+    )
     return re.sub(_HIDDEN, r"\1***", hidden, flags=re.IGNORECASE | re.DOTALL)
 
 
