@@ -3,6 +3,7 @@ import http.client
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 
 from orders_worker import probes
 from orders_worker.health import Vitals
+from orders_worker.link import Link
 from orders_worker.probes import Probes
 from orders_worker.pulse import Pulse
+from orders_worker.transaction import HandlerConnections
+from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
 
 THREADS = ("exchange", "heartbeat", "housekeeping")
@@ -180,6 +184,38 @@ def test_read_only_server_is_named_whatever_it_keeps_from_working(patient: Patie
     for name in THREADS:
         patient.pulses[name].miss(DatabaseUnavailableError("session is read-only"))
     assert patient.ailments == ["database_read_only"]
+
+
+def test_dispatcher_that_rested_awaits_an_answer_as_soon_as_it_uses_its_link() -> None:
+    def connect() -> Connection:
+        raise DatabaseUnavailableError
+
+    link = Link(connect)
+    link.pulse.expect(when=False)
+
+    with pytest.raises(DatabaseUnavailableError):
+        link.connection()
+
+    assert not link.pulse.resting
+
+
+def test_pool_of_connections_is_at_rest_unless_somebody_waits_for_one(
+    database_url: str, wait_until: Callable[..., Any]
+) -> None:
+    connections = HandlerConnections(database_url, size=1, lease_seconds=10, timeout_seconds=10)
+    assert connections.pulse.resting
+    lent = connections.lend(wanted=lambda: True)
+    assert connections.pulse.resting
+
+    with ThreadPoolExecutor() as handlers:
+        waiting = handlers.submit(connections.lend, wanted=lambda: True)
+        wait_until(lambda: not connections.pulse.resting)
+        connections.take_back(lent)
+        again = waiting.result()
+
+    assert connections.pulse.resting
+    again.end()
+    again.close()
 
 
 @pytest.fixture
