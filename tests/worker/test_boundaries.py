@@ -68,6 +68,22 @@ LIVES = {
     ),
 }
 
+AT_THE_GATE = """
+work = handle
+
+def handle(order, context):
+    wait_for("{gate}")
+    work(order, context)
+"""
+
+# Orders that are neither at an end nor in the hands of the worker with this process id.
+OTHERS_UNFINISHED = """
+SELECT count(*)
+FROM orders
+WHERE finished_at IS NULL
+  AND worker_id IS DISTINCT FROM (SELECT worker_id FROM workers WHERE pid = %s AND dead_at IS NULL)
+"""
+
 # Those whose late writes are of every kind.
 LATE = ["leaves it to a trigger", "returns", "raises"]
 
@@ -138,7 +154,7 @@ def test_killed_while_idle_a_worker_leaves_nothing_behind(scene: Scene, name: st
 @pytest.mark.slow
 @pytest.mark.parametrize("life", [LIVES[name] for name in LATE], ids=LATE)
 def test_stopped_at_any_boundary_a_worker_that_comes_back_too_late_changes_nothing(
-    scene: Scene, life: Life
+    scene: Scene, life: Life, open_gate: Callable[..., None]
 ) -> None:
     def stop(moments: list[Boundary]) -> list[Victim]:
         scene.queue.submit(2 * len(moments))
@@ -146,8 +162,9 @@ def test_stopped_at_any_boundary_a_worker_that_comes_back_too_late_changes_nothi
 
     scene.queue.connection.execute(life.trigger)
     met: list[Victim] = []
-    for zombies in walk(NAMES, stop, stride=2):
-        bury(scene, zombies, life=life)
+    for round_number, zombies in enumerate(walk(NAMES, stop, stride=2)):
+        gate = f"gate {round_number}"
+        heir = inherit(scene, zombies, life=life, gate=gate)
         before = records(scene.queue)
 
         for zombie in zombies:
@@ -156,18 +173,21 @@ def test_stopped_at_any_boundary_a_worker_that_comes_back_too_late_changes_nothi
             settle(scene, zombie.worker)
 
         assert records(scene.queue) == before
+        open_gate(gate)
+        scene.finish(life.end)
+        assert heir.stop() == 0
         met += zombies
     assert were_halted_around(met, life.ends_by)
     print(sum(zombie.crossing is not None for zombie in met), "stopped")
 
 
-def bury(scene: Scene, zombies: list[Victim], *, life: Life) -> None:
-    """Have another worker finish every order, and all of these be declared dead."""
-    heir = scene.start(life.heir, ORDERS_CONCURRENCY=8)
-    scene.finish(life.end)
+def inherit(scene: Scene, zombies: list[Victim], *, life: Life, gate: str) -> Worker:
+    """Start a worker that takes every order when these are declared dead, and waits at the gate with them."""
+    heir = scene.start(f"{life.heir}\n{AT_THE_GATE.format(gate=gate)}", ORDERS_CONCURRENCY=100)
     pids = {zombie.worker.pid for zombie in zombies}
     scene.wait_until(lambda: not pids & living(scene.queue))
-    assert heir.stop() == 0
+    scene.wait_until(lambda: scene.queue.one(OTHERS_UNFINISHED, heir.pid) == 0)
+    return heir
 
 
 def settle(scene: Scene, worker: Worker) -> None:
