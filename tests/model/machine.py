@@ -1,18 +1,16 @@
-"""Random lives of the queue. Orders and claims are never forgotten, so that zombies use them late.
+"""Random lives of the queue. Claims are never forgotten, so that zombies use them late.
 
 In each session a transaction may be open: then what a call writes stays uncommitted, and the rows locked,
 while the other session goes on.
 """
 
-from collections.abc import Hashable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, MultipleResults, initialize, multiple, rule
+from hypothesis.stateful import initialize, rule
 
 from schema import cancel, completion, exchange, orders, pause, redrive, rescue, retries, unfinished, workers
 from schema.exchange import Fence
@@ -20,25 +18,28 @@ from schema.orders import NewOrder
 from schema.states import Outcome, Status
 from schema.unfinished import Ending
 from tests.model.agreement import Agreement
+from tests.model.calls import Call, call, calls
 from tests.model.database import SESSIONS, START, RealQueue, disconnect
 from tests.model.queue import Queue
-from tests.model.tables import Entry, Switch
+from tests.model.tables import Entry, Order, Switch, Worker
 
 LEASE_SECONDS = 10.0
+FOREVER = float("inf")
 LONG_AGO = START - timedelta(days=1000)
 
-ORDERS = Bundle("orders")
-WORKERS = Bundle("workers")
-CLAIMS = Bundle("claims")
-"""(worker, fence) of each claim that was ever made."""
+# Orders, workers and claims go by number: 0 is the latest of those that there are so far.
+ORDER = st.integers(0, 5)
+WORKER = st.integers(0, 2)
+CLAIM = st.integers(0, 5)
+HOLDER = st.none() | WORKER
+"""Who uses a claim: None is the worker that made it."""
 
-FENCES = CLAIMS.map(itemgetter(1))
-ENDINGS = st.builds(
-    Ending, FENCES, st.sampled_from(Outcome), st.sampled_from([None, "it broke"]), st.sampled_from([0.0, 5.0])
+PATIENCE = st.sampled_from([FOREVER, FOREVER, LEASE_SECONDS, LEASE_SECONDS + 0.5])
+MOMENT = st.sampled_from(["long ago", "last exchange", "now"])
+SESSION = st.sampled_from(SESSIONS)
+ENDING = st.tuples(
+    CLAIM, st.sampled_from(Outcome), st.sampled_from([None, "it broke"]), st.sampled_from([0.0, 5.0])
 )
-PATIENCE = st.sampled_from([float("inf"), LEASE_SECONDS, LEASE_SECONDS + 0.5])
-MOMENTS = st.sampled_from(["long ago", "last exchange", "now"])
-sessions = st.sampled_from(SESSIONS)
 
 
 class QueueMachine(Agreement):
@@ -46,7 +47,25 @@ class QueueMachine(Agreement):
 
     def __init__(self, real: RealQueue) -> None:
         super().__init__(real)
+        self.orders: list[UUID] = []
+        self.workers: list[str] = []
+        self.claims: list[tuple[str, Fence]] = []
         self.last_exchange: dict[str, datetime] = {}
+
+    def order(self, number: int) -> UUID:
+        return self.orders[-1 - number % len(self.orders)]
+
+    def worker(self, number: int) -> str:
+        return self.workers[-1 - number % len(self.workers)]
+
+    def claim(self, number: int) -> tuple[str, Fence]:
+        """Return who made a claim, and its fence."""
+        return self.claims[-1 - number % len(self.claims)]
+
+    def use(self, number: int, holder: int | None) -> tuple[str, Fence]:
+        """Return a claim's fence, and who is going to use it."""
+        worker_id, fence = self.claim(number)
+        return (worker_id if holder is None else self.worker(holder)), fence
 
     def moment(self, which: str, worker_id: str) -> datetime:
         last = self.last_exchange.get(worker_id, LONG_AGO)
@@ -54,203 +73,231 @@ class QueueMachine(Agreement):
 
     # Arrivals
 
-    @initialize(target=ORDERS)
-    def first_orders(self) -> MultipleResults[UUID]:
-        return multiple(self.submit(SESSIONS[0]), self.submit(SESSIONS[0]))
+    @initialize()
+    def three_orders_and_two_workers(self) -> None:
+        for arrive in (self.submit, self.register, self.submit, self.register, self.submit):
+            arrive(SESSIONS[0])
 
-    @initialize(target=WORKERS)
-    def first_worker(self) -> str:
-        return self.register(SESSIONS[0])
-
-    @rule(target=ORDERS, at=sessions)
-    def submit(self, at: str) -> UUID:
+    @call(weight=5, at=SESSION)
+    def submit(self, at: str) -> None:
+        if len(self.orders) == 12:
+            return
         order_id = orders.submit(self.real.sessions[at], NewOrder("ada", ("tea",), Decimal(1)))
         self.foretell(at, Queue.submit, order_id)
-        return order_id
+        self.orders.append(order_id)
 
-    @rule(target=WORKERS, at=sessions)
-    def register(self, at: str) -> str:
-        registration = workers.register(
-            self.real.sessions[at], host="", pid=1, slots=1, lease_seconds=LEASE_SECONDS
-        )
+    @call(weight=2, at=SESSION)
+    def register(self, at: str) -> None:
+        if len(self.workers) == 6:
+            return
+        session = self.real.sessions[at]
+        registration = workers.register(session, host="", pid=1, slots=1, lease_seconds=LEASE_SECONDS)
         assert registration == self.foretell(at, Queue.register, registration.worker_id, LEASE_SECONDS)
-        return registration.worker_id
+        self.workers.append(registration.worker_id)
 
     # A worker, alive or dead
 
-    @rule(
-        target=CLAIMS,
-        at=sessions,
-        worker_id=WORKERS,
-        finished=st.lists(FENCES, max_size=3, unique=True),
-        free=st.integers(0, 3),
-        floor=st.integers(0, 5),
-        max_attempts=st.integers(1, 3),
+    @call(
+        weight=8,
+        at=SESSION,
+        worker=WORKER,
+        free=st.integers(1, 3),
+        floor=st.sampled_from([0, 0, 2, 4, 6]),
+        limit=st.integers(1, 3),
     )
-    def exchange(self, at: str, worker_id: str, **wanted: Any) -> MultipleResults[tuple[str, Fence]]:
+    def claim_next(self, at: str, worker: int, free: int, floor: int, limit: int) -> None:
+        self._exchange(at, self.worker(worker), finished=[], free=free, floor=floor, max_attempts=limit)
+
+    @call(
+        weight=8,
+        at=SESSION,
+        holder=HOLDER,
+        finished=st.lists(CLAIM, min_size=1, max_size=3),
+        free=st.integers(0, 2),
+        floor=st.sampled_from([0, 0, 2, 4, 6]),
+    )
+    def exchange(self, at: str, holder: int | None, finished: list[int], free: int, floor: int) -> None:
+        if not self.claims:
+            return
+        worker_id, _ = self.use(finished[0], holder)
+        fences = sorted({self.claim(number)[1] for number in finished})
+        self._exchange(at, worker_id, finished=fences, free=free, floor=floor, max_attempts=2)
+
+    def _exchange(self, at: str, worker_id: str, **wanted: Any) -> None:
         since = self.moment("last exchange", worker_id)
         exchanged = self.agree(at, exchange.exchange, Queue.exchange, worker_id, since=since, **wanted)
         self.last_exchange[worker_id] = exchanged.at
-        return multiple(*[(worker_id, claim.fence) for claim in exchanged.claimed])
+        self.claims += [(worker_id, claim.fence) for claim in exchanged.claimed]
 
-    @rule(at=sessions, worker_id=WORKERS, held=st.lists(ORDERS, max_size=2), since=MOMENTS)
-    def strays(self, at: str, worker_id: str, held: list[UUID], since: str) -> None:
-        moment = self.moment(since, worker_id)
-        self.agree(at, exchange.strays, Queue.strays, worker_id, held=held, since=moment)
+    @call(weight=2, at=SESSION, worker=WORKER, held=st.lists(ORDER, max_size=1), since=MOMENT)
+    def strays(self, at: str, worker: int, held: list[int], since: str) -> None:
+        worker_id = self.worker(worker)
+        order_ids, moment = [self.order(number) for number in held], self.moment(since, worker_id)
+        self.agree(at, exchange.strays, Queue.strays, worker_id, held=order_ids, since=moment)
 
-    @rule(
-        at=sessions,
-        worker_id=WORKERS,
-        endings=st.lists(ENDINGS, min_size=1, max_size=3, unique_by=lambda ending: ending.fence),
-    )
-    def end(self, at: str, worker_id: str, endings: list[Ending]) -> None:
-        self.agree(at, unfinished.end, Queue.end, worker_id, endings=endings)
-
-    @rule(at=sessions, worker_id=WORKERS, fence=FENCES)
-    def complete(self, at: str, worker_id: str, fence: Fence) -> None:
-        """Let a handler write and complete in a transaction, which stays open for a while."""
-        if self.models[at].open:
+    @call(weight=8, at=SESSION, holder=HOLDER, endings=st.lists(ENDING, min_size=1, max_size=3))
+    def end(self, at: str, holder: int | None, endings: list[tuple[int, Outcome, str | None, float]]) -> None:
+        if not self.claims:
             return
+        worker_id, _ = self.use(endings[0][0], holder)
+        by_fence = {self.claim(number)[1]: how for number, *how in endings}
+        ends = [Ending(fence, *how) for fence, how in by_fence.items()]
+        self.agree(at, unfinished.end, Queue.end, worker_id, endings=ends)
+
+    @call(weight=3, at=SESSION, holder=HOLDER, claim=CLAIM)
+    def complete(self, at: str, holder: int | None, claim: int) -> None:
+        """Let a handler write and complete in a transaction, which stays open for a while."""
+        if self.models[at].open or not self.claims:
+            return
+        worker_id, fence = self.use(claim, holder)
         self.begin(at)
         self.real.sessions[at].execute("INSERT INTO ledger VALUES (%s, %s)", fence)
         self.models[at].write(Entry(*fence))
         if not self.agree(at, completion.complete, Queue.complete, worker_id, fence=fence):
             self.disconnect(at)
 
-    @rule(at=sessions, worker_id=WORKERS, fence=FENCES)
-    def standing(self, at: str, worker_id: str, fence: Fence) -> None:
+    @call(weight=2, at=SESSION, holder=HOLDER, claim=CLAIM)
+    def look(self, at: str, holder: int | None, claim: int) -> None:
+        if not self.claims:
+            return
+        worker_id, fence = self.use(claim, holder)
         self.agree(at, completion.standing, Queue.standing, worker_id, fence=fence)
-
-    @rule(at=sessions, worker_id=WORKERS, fence=FENCES)
-    def is_free(self, at: str, worker_id: str, fence: Fence) -> None:
         self.agree(at, completion.is_free, Queue.is_free, worker_id, fence=fence)
 
-    @rule(at=sessions, worker_id=WORKERS, held=st.lists(ORDERS, max_size=2), oldest=MOMENTS)
-    def beat(self, at: str, worker_id: str, held: list[UUID], oldest: str) -> None:
-        moment = self.moment(oldest, worker_id)
-        self.agree(at, workers.beat, Queue.beat, worker_id, held=held, oldest_claim_at=moment)
+    @call(at=SESSION, worker=WORKER, held=st.lists(ORDER, max_size=2), oldest=MOMENT)
+    def beat(self, at: str, worker: int, held: list[int], oldest: str) -> None:
+        worker_id = self.worker(worker)
+        order_ids, moment = [self.order(number) for number in held], self.moment(oldest, worker_id)
+        self.agree(at, workers.beat, Queue.beat, worker_id, held=order_ids, oldest_claim_at=moment)
 
-    @rule(at=sessions, worker_id=WORKERS)
-    def hold_session(self, at: str, worker_id: str) -> None:
-        if self.can_take(at, worker_id):
-            self.agree(at, workers.hold_session, Queue.hold_session, worker_id)
+    @call(at=SESSION, worker=WORKER)
+    def hold_session(self, at: str, worker: int) -> None:
+        if self.can_take(at, self.worker(worker)):
+            self.agree(at, workers.hold_session, Queue.hold_session, self.worker(worker))
 
-    @rule(at=sessions, worker_id=WORKERS)
-    def leave(self, at: str, worker_id: str) -> None:
-        if self.can_take(at, worker_id):
-            self.agree(at, workers.leave, Queue.leave, worker_id)
+    @call(weight=1, at=SESSION, worker=WORKER)
+    def leave(self, at: str, worker: int) -> None:
+        if self.can_take(at, self.worker(worker)):
+            self.agree(at, workers.leave, Queue.leave, self.worker(worker))
 
     # Housekeeping
 
-    @rule(at=sessions)
+    @call(weight=2, at=SESSION)
     def return_due(self, at: str) -> None:
         self.agree(at, retries.return_due, Queue.return_due)
 
-    @rule(at=sessions, watched=PATIENCE, running=PATIENCE)
+    @call(weight=3, at=SESSION, watched=PATIENCE, running=PATIENCE)
     def declare_dead(self, at: str, watched: float, running: float) -> None:
         self.agree(at, _declare_dead, Queue.declare_dead, watched_seconds=watched, running_seconds=running)
 
-    @rule(at=sessions)
+    @call(weight=3, at=SESSION)
     def sweep(self, at: str) -> None:
         self.agree(at, rescue.sweep, Queue.sweep)
 
-    @rule(at=sessions)
+    @call(weight=2, at=SESSION)
     def mark_swept(self, at: str) -> None:
         self.agree(at, rescue.mark_swept, Queue.mark_swept)
 
-    @rule(at=sessions, after=st.sampled_from([None, LONG_AGO, START]))
+    @call(weight=2, at=SESSION, after=st.sampled_from([None, LONG_AGO, START]))
     def patrol(self, at: str, after: datetime | None) -> None:
         self.agree(at, rescue.patrol, Queue.patrol, after=after)
 
-    @rule(at=sessions)
+    @call(at=SESSION)
     def prune(self, at: str) -> None:
         self.agree(at, workers.prune, Queue.prune)
 
     # People
 
-    @rule(at=sessions, order_id=ORDERS)
-    def cancel(self, at: str, order_id: UUID) -> None:
-        self.agree(at, cancel.cancel, Queue.cancel, order_id)
+    @call(weight=2, at=SESSION, order=ORDER)
+    def cancel(self, at: str, order: int) -> None:
+        self.agree(at, cancel.cancel, Queue.cancel, self.order(order))
 
-    @rule(at=sessions, order_id=ORDERS, attempts=st.integers(1, 2))
-    def redrive(self, at: str, order_id: UUID, attempts: int) -> None:
-        self.agree(at, redrive.redrive, Queue.redrive, order_id, attempts=attempts)
+    @call(weight=2, at=SESSION, order=ORDER, attempts=st.integers(1, 2))
+    def redrive(self, at: str, order: int, attempts: int) -> None:
+        self.agree(at, redrive.redrive, Queue.redrive, self.order(order), attempts=attempts)
 
-    @rule(at=sessions)
-    def pause(self, at: str) -> None:
-        self.agree(at, pause.pause, Queue.pause)
+    @call(at=SESSION, pauses=st.booleans())
+    def switch(self, at: str, *, pauses: bool) -> None:
+        real, model = (pause.pause, Queue.pause) if pauses else (pause.resume, Queue.resume)
+        self.agree(at, real, model)
 
-    @rule(at=sessions)
-    def resume(self, at: str) -> None:
-        self.agree(at, pause.resume, Queue.resume)
-
-    @rule(at=sessions, order_id=ORDERS)
-    def refer(self, at: str, order_id: UUID) -> None:
+    @call(at=SESSION, order=ORDER)
+    def refer(self, at: str, order: int) -> None:
         """Lock an order as a row with a foreign key to it does, which is in no statement's way."""
-        self.real.sessions[at].execute("SELECT FROM orders WHERE order_id = %s FOR KEY SHARE", (order_id,))
+        self.real.sessions[at].execute(
+            "SELECT FROM orders WHERE order_id = %s FOR KEY SHARE", (self.order(order),)
+        )
 
-    @rule(at=sessions, key=ORDERS | WORKERS | st.just(Switch().key))
-    def lock(self, at: str, key: Hashable) -> None:
-        """Lock a row by hand, as in a psql that is left alone."""
+    @call(weight=2, at=SESSION, table=st.sampled_from([Order, Order, Worker, Switch]), number=ORDER)
+    def lock(self, at: str, table: type[Any], number: int) -> None:
+        """Lock a row by hand, in a transaction that is then left alone."""
+        key = {Order: self.order(number), Worker: self.worker(number), Switch: Switch().key}[table]
         if self.can_take(at, key):
             row = self.models[at].find(key)
+            self.begin(at)
             self.real.sessions[at].execute(
-                f"SELECT FROM {row.TABLE} WHERE {row._fields[0]} = %s FOR NO KEY UPDATE", (key,)
+                f"SELECT FROM {table.TABLE} WHERE {table._fields[0]} = %s FOR NO KEY UPDATE", (key,)
             )
             self.foretell(at, Queue.take, row)
 
-    @rule(
-        at=sessions,
-        order_id=ORDERS,
+    @call(
+        at=SESSION,
+        order=ORDER,
         attempt=st.sampled_from([0, 999_999]),
         attempt_limit=st.sampled_from([None, 2**31 - 1]),
     )
-    def edit(self, at: str, order_id: UUID, attempt: int, attempt_limit: int | None) -> None:
-        order = self.models[at].find(order_id)
-        if self.can_take(at, order_id) and order.status == Status.PENDING:
+    def edit(self, at: str, order: int, **columns: int | None) -> None:
+        order_id = self.order(order)
+        row = self.models[at].find(order_id)
+        if self.can_take(at, order_id) and row.status == Status.PENDING:
             self.real.sessions[at].execute(
-                "UPDATE orders SET attempt = %s, attempt_limit = %s WHERE order_id = %s",
-                (attempt, attempt_limit, order_id),
+                "UPDATE orders SET attempt = %(attempt)s, attempt_limit = %(attempt_limit)s"
+                " WHERE order_id = %(order_id)s",
+                {"order_id": order_id, **columns},
             )
-            self.foretell(at, Queue.edit, order, attempt=attempt, attempt_limit=attempt_limit)
+            self.foretell(at, Queue.edit, row, **columns)
 
-    @rule(at=sessions, worker_id=WORKERS)
-    def delete_worker(self, at: str, worker_id: str) -> None:
+    @call(at=SESSION, worker=WORKER)
+    def delete_worker(self, at: str, worker: int) -> None:
+        worker_id = self.worker(worker)
         if self.can_take(at, worker_id):
-            worker = self.models[at].find(worker_id)
             self.real.sessions[at].execute("DELETE FROM workers WHERE worker_id = %s", (worker_id,))
-            self.foretell(at, Queue.delete, worker)
+            self.foretell(at, Queue.delete, self.models[at].find(worker_id))
 
     # Time and misfortune
 
-    @rule(at=sessions)
+    @call(at=SESSION)
     def begin(self, at: str) -> None:
         if not self.models[at].open:
             self.models[at].open = True
             self.real.sessions[at].execute("BEGIN")
 
-    @rule(at=sessions)
+    @call(weight=8, at=SESSION)
     def commit(self, at: str) -> None:
         if self.models[at].open:
             self.real.sessions[at].execute("COMMIT")
             self.foretell(at, Queue.commit)
 
-    @rule(at=sessions)
+    @call(at=SESSION)
     def disconnect(self, at: str) -> None:
         disconnect(self.real.sessions[at])
         self.foretell(at, Queue.disconnect)
 
-    @rule(seconds=st.sampled_from([-3.0, 1.0, 2.0, 5.0, 10.0, 10.5, 20.0, 20.5, 86_401.0]))
+    @call(weight=4, seconds=st.sampled_from([-3.0, 1.0, 2.0, 5.0, 10.0, 10.5, 20.5, 86_401.0]))
     def pass_time(self, seconds: float) -> None:
         self.database.now += timedelta(seconds=seconds)
         self.set_clock()
 
-    @rule()
+    @call()
     def restart_server(self) -> None:
         for at in SESSIONS:
             self.disconnect(at)
         self.database.server_started_at = self.database.now
         self.set_clock()
+
+    @rule(call=calls(list(vars().values())))
+    def make(self, call: Call) -> None:
+        getattr(self, call.name)(**call.arguments)
 
 
 def _declare_dead(*given: Any, **named: Any) -> list[str]:

@@ -1,0 +1,376 @@
+"""Every fence and condition of the queue's statements, broken one at a time.
+
+A mutation replaces a piece of one statement, its white space collapsed, by another; the piece must occur
+in it exactly once. Where no call can tell the difference, `redundant` says what the piece is there for.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+
+from schema import cancel, completion, exchange, pause, redrive, rescue, retries, unfinished, workers
+
+LOCK = "FOR NO KEY UPDATE SKIP LOCKED"
+LOCK_ORDERS = "FOR NO KEY UPDATE OF orders SKIP LOCKED"
+LOCK_WORKERS = "FOR NO KEY UPDATE OF workers SKIP LOCKED"
+WORKER = "AND worker_id = %(worker_id)s"
+PROCESSING = "AND status = 'processing'"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One break of one statement: `old` becomes `new`."""
+
+    module: ModuleType
+    statement: str
+    name: str
+    old: str
+    new: str = ""
+    redundant: str = ""
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Break the statement, in this process, for as long as the context lasts."""
+        sound = getattr(self.module, self.statement)
+        sql = " ".join(sound.split())
+        assert sql.count(self.old) == 1, f"{self.old!r} occurs {sql.count(self.old)} times in {self.where}"
+        setattr(self.module, self.statement, sql.replace(self.old, self.new))
+        try:
+            yield
+        finally:
+            setattr(self.module, self.statement, sound)
+
+    @property
+    def where(self) -> str:
+        return f"{self.module.__name__.removeprefix('schema.')}.{self.statement}"
+
+
+def _of(module: ModuleType, statement: str, *changes: tuple[str, ...]) -> list[Mutation]:
+    return [Mutation(module, statement, *change) for change in changes]
+
+
+EXCHANGE = _of(
+    exchange,
+    "EXCHANGE",
+    (
+        "completes another worker's claim",
+        "AND orders.worker_id = %(worker_id)s AND orders.status = 'processing' ORDER BY",
+        "AND orders.status = 'processing' ORDER BY",
+    ),
+    ("completes a later attempt", "JOIN finished USING (order_id, attempt)", "JOIN finished USING (order_id)"),
+    ("completes in any state", "AND orders.status = 'processing' ORDER BY", "ORDER BY"),
+    ("waits for a finished order's row", LOCK_ORDERS, "FOR NO KEY UPDATE OF orders"),
+    ("locks no finished order", LOCK_ORDERS),
+    ("is stopped by a foreign key to a finished order", LOCK_ORDERS, "FOR UPDATE OF orders SKIP LOCKED"),
+    (
+        "completes all that is of this worker",
+        "WHERE order_id = ANY (ARRAY (SELECT order_id FROM held)) RETURNING",
+        "WHERE status = 'processing' AND worker_id = %(worker_id)s RETURNING",
+    ),
+    (
+        "names the orders no second time",
+        "WHERE orders.order_id = ANY (ARRAY (SELECT order_id FROM finished)) AND",
+        "WHERE",
+        "the join says it already; this form keeps the plan to the primary key",
+    ),
+    ("counts a dead worker as alive", "worker_id = %(worker_id)s AND dead_at IS NULL) AS alive", "worker_id = %(worker_id)s) AS alive"),
+    ("lets the dead claim", "CASE WHEN alive AND NOT paused", "CASE WHEN NOT paused"),
+    ("claims while paused", "CASE WHEN alive AND NOT paused", "CASE WHEN alive"),
+    ("is paused for ever", "FROM queue WHERE paused_at IS NOT NULL", "FROM queue"),
+    ("claims more than is free", "THEN %(free)s::bigint", "THEN %(free)s::bigint + 1"),
+    ("fills the free slots twice", "- (SELECT count(*) FROM returned)"),
+    ("takes fresh orders for returned", "WHERE in_line AND attempt > 0 AND seq < ", "WHERE in_line AND seq < "),
+    ("looks for returned orders above the floor too", "AND attempt > 0 AND seq < %(floor)s::bigint", "AND attempt > 0"),
+    ("claims returned orders that are not in line", "WHERE in_line AND attempt > 0", "WHERE attempt > 0"),
+    ("claims the newest returned order first", "AND seq < %(floor)s::bigint ORDER BY seq", "AND seq < %(floor)s::bigint ORDER BY seq DESC"),
+    ("waits for a returned order's row", "LIMIT (SELECT orders FROM allowance) FOR NO KEY UPDATE SKIP LOCKED", "LIMIT (SELECT orders FROM allowance) FOR NO KEY UPDATE"),
+    ("is stopped by a foreign key to a returned order", "LIMIT (SELECT orders FROM allowance) FOR NO KEY UPDATE", "LIMIT (SELECT orders FROM allowance) FOR UPDATE"),
+    ("ignores the floor", "WHERE in_line AND seq >= %(floor)s::bigint", "WHERE in_line"),
+    ("claims fresh orders that are not in line", "WHERE in_line AND seq >=", "WHERE seq >="),
+    ("claims the newest fresh order first", "AND seq >= %(floor)s::bigint ORDER BY seq", "AND seq >= %(floor)s::bigint ORDER BY seq DESC"),
+    ("waits for a fresh order's row", "FROM returned) FOR NO KEY UPDATE SKIP LOCKED", "FROM returned) FOR NO KEY UPDATE"),
+    ("is stopped by a foreign key to a fresh order", "FROM returned) FOR NO KEY UPDATE", "FROM returned) FOR UPDATE"),
+    ("gives the claim no owner", "worker_id = %(worker_id)s, attempt = ", "attempt = "),
+    ("counts no attempt", "attempt = attempt + 1", "attempt = attempt"),
+    ("grants each attempt new ones", "COALESCE(attempt_limit, attempt + %(max_attempts)s::integer)", "attempt + %(max_attempts)s::integer"),
+    ("dates a claim before the last exchange", "GREATEST(next.at, %(since)s::timestamptz)", "next.at"),
+    (
+        "names the claimed orders no second time",
+        "WHERE orders.order_id = next.order_id AND orders.order_id = ANY (ARRAY (SELECT order_id FROM next))",
+        "WHERE orders.order_id = next.order_id",
+        "the join says it already; this form keeps the plan to the primary key",
+    ),
+    ("takes an earlier attempt for the present one", "AND orders.attempt = finished.attempt"),
+    ("takes another worker's claim for its own", "AND orders.worker_id = %(worker_id)s AND orders.status IN ('processing', 'completed')", "AND orders.status IN ('processing', 'completed')"),
+    ("takes what ended for busy", "AND orders.status IN ('processing', 'completed')"),
+    ("takes what it completed before for busy", "CASE orders.status WHEN 'completed' THEN 'completed' ELSE 'busy' END", "'busy'"),
+    ("takes what it completed before for lost", "AND orders.status IN ('processing', 'completed')", "AND orders.status = 'processing'"),
+    ("takes busy for lost", "ELSE 'busy' END", "ELSE 'lost' END"),
+    ("forgets an earlier attempt beside the present one", "(order_id, attempt) NOT IN (SELECT order_id, attempt FROM completed)", "order_id <> ALL (ARRAY (SELECT order_id FROM completed))"),
+)  # fmt: skip
+
+STRAYS = _of(
+    exchange,
+    "STRAYS",
+    ("finds claims from before", "started_at BETWEEN %(since)s AND 'infinity'", "started_at IS NOT NULL"),
+    ("finds another worker's claims", WORKER),
+    ("finds orders in any state", PROCESSING),
+    ("finds what is held", "AND order_id <> ALL (%(held)s::uuid[])"),
+)
+
+COMPLETION = [
+    *_of(
+        completion,
+        "_COMPLETE",
+        ("completes another order", "WHERE order_id = %(order_id)s AND", "WHERE"),
+        ("completes a later attempt", "AND attempt = %(attempt)s"),
+        ("completes another worker's claim", WORKER),
+        ("completes in any state", PROCESSING),
+        ("waits for the row", LOCK, "FOR NO KEY UPDATE"),
+        ("is stopped by a foreign key", LOCK, "FOR UPDATE SKIP LOCKED"),
+        ("locks nothing", LOCK),
+    ),
+    *_of(
+        completion,
+        "_STANDING",
+        ("looks at a later attempt", "AND attempt = %(attempt)s"),
+        ("looks at another worker's claim", WORKER),
+    ),
+    *_of(
+        completion,
+        "_IS_FREE",
+        ("looks at a later attempt", "AND attempt = %(attempt)s"),
+        ("looks at another worker's claim", WORKER),
+        ("looks at any state", PROCESSING),
+        ("waits for the row", LOCK, "FOR NO KEY UPDATE"),
+        ("is stopped by a foreign key", LOCK, "FOR UPDATE SKIP LOCKED"),
+        ("locks nothing", LOCK),
+    ),
+]
+
+END = _of(
+    unfinished,
+    "_END",
+    ("ends a later attempt", "JOIN ending USING (order_id, attempt)", "JOIN ending USING (order_id)"),
+    ("ends another worker's claim", "AND orders.worker_id = %(worker_id)s AND orders.status = 'processing' ORDER BY", "AND orders.status = 'processing' ORDER BY"),
+    ("ends in any state", "AND orders.status = 'processing' ORDER BY", "ORDER BY"),
+    (
+        "names the orders no second time",
+        "WHERE orders.order_id = ANY (ARRAY (SELECT order_id FROM ending)) AND",
+        "WHERE",
+        "the join says it already; this form keeps the plan to the primary key",
+    ),
+    ("waits for the row", LOCK_ORDERS, "FOR NO KEY UPDATE OF orders"),
+    ("is stopped by a foreign key", LOCK_ORDERS, "FOR UPDATE OF orders SKIP LOCKED"),
+    ("locks nothing", LOCK_ORDERS),
+    ("retries what was rejected", "WHEN outcome = 'rejected' THEN 'failed'"),
+    ("forgets the wish to cancel", "WHEN orders.cancel_requested_at IS NOT NULL THEN 'cancelled'"),
+    ("retries what was released", "WHEN outcome = 'released' AND orders.attempt < 1000000 THEN 'pending'"),
+    ("returns what can't be claimed any more", "AND orders.attempt < 1000000 THEN 'pending'", "THEN 'pending'"),
+    ("fails what has no attempt left never", "WHEN orders.attempt >= LEAST(orders.attempt_limit, 1000000) THEN 'failed'"),
+    ("grants one attempt too many", "orders.attempt >= LEAST", "orders.attempt > LEAST"),
+    ("knows no last attempt", "LEAST(orders.attempt_limit, 1000000)", "orders.attempt_limit"),
+    ("retries what was rescued", "WHEN outcome = 'rescued' THEN 'pending'"),
+    ("forgets who worked on it last", "worker_id = CASE WHEN next_state IN ('failed', 'cancelled') THEN orders.worker_id END", "worker_id = NULL"),
+    ("keeps the owner", "worker_id = CASE WHEN next_state IN ('failed', 'cancelled') THEN orders.worker_id END,"),
+    ("forgets when it entered the line", "queued_at = CASE WHEN next_state = 'pending' THEN clock_timestamp() ELSE orders.queued_at END,"),
+    ("backs off not at all", "+ make_interval(secs => retry_seconds)"),
+    ("spends a released attempt", "THEN LEAST(GREATEST(attempt_limit, orders.attempt), 2147483646) + 1", "THEN attempt_limit"),
+    ("grants attempts to what raised", "WHEN outcome = 'released' AND attempt_limit IS NOT NULL", "WHEN attempt_limit IS NOT NULL"),
+    ("raises the limit past the last number", "LEAST(GREATEST(attempt_limit, orders.attempt), 2147483646) + 1", "GREATEST(attempt_limit, orders.attempt) + 1"),
+    ("raises a limit from where it stands", "GREATEST(attempt_limit, orders.attempt)", "attempt_limit"),
+    ("forgets the last error", "COALESCE(error, last_error)", "error"),
+    ("records no attempt", "FROM held ON CONFLICT", "FROM held WHERE false ON CONFLICT"),
+    ("stumbles over a recorded attempt", "ON CONFLICT (order_id, attempt) DO NOTHING"),
+    ("takes an earlier attempt for the present one", "AND orders.attempt = ending.attempt"),
+    ("takes another worker's claim for its own", "AND orders.worker_id = %(worker_id)s AND orders.status = 'processing') AS busy", "AND orders.status = 'processing') AS busy"),
+    ("takes what ended for busy", "AND orders.status = 'processing') AS busy", ") AS busy"),
+    ("forgets an earlier attempt beside the present one", "(order_id, attempt) NOT IN (SELECT order_id, attempt FROM moved)", "order_id <> ALL (ARRAY (SELECT order_id FROM moved))"),
+)  # fmt: skip
+
+RETURN_DUE = _of(
+    retries,
+    "RETURN_DUE",
+    (
+        "returns before it is due",
+        "WHERE retry_at <= (SELECT clock_timestamp())",
+        "WHERE retry_at IS NOT NULL",
+    ),
+    ("waits for the row", LOCK, "FOR NO KEY UPDATE"),
+    ("is stopped by a foreign key", LOCK, "FOR UPDATE SKIP LOCKED"),
+    ("locks nothing", LOCK),
+    ("forgets when it entered the line", "queued_at = clock_timestamp(), "),
+    (
+        "asks for no state",
+        "AND status = 'retrying'",
+        "",
+        "a constraint allows `retry_at` in retrying only; so the statement can be read by itself",
+    ),
+)
+
+DECLARE_DEAD = _of(
+    rescue,
+    "_DECLARE_DEAD",
+    ("declares the dead dead again", "WHERE dead_at IS NULL AND lease_seconds < now.watched_seconds", "WHERE lease_seconds < now.watched_seconds"),
+    ("judges who was watched for too short a time", "AND lease_seconds < now.watched_seconds"),
+    ("judges on a server just started", "LEAST(%(watched_seconds)s, EXTRACT(epoch FROM clock_timestamp() - pg_postmaster_start_time()))", "%(watched_seconds)s"),
+    ("takes a lease for over that it can't judge yet", "lease_seconds < %(running_seconds)s AND heartbeat_at + make_interval(secs => lease_seconds) < now.at AS lease_over", "heartbeat_at + make_interval(secs => lease_seconds) < now.at AS lease_over"),
+    ("suspects by a lease that it can't judge yet", "(lease_seconds < %(running_seconds)s AND heartbeat_at", "(heartbeat_at"),
+    ("suspects whoever has a lease", "AND heartbeat_at + make_interval(secs => lease_seconds) < now.at) OR", ") OR"),
+    ("goes by the sessions alone", "CASE WHEN lease_over OR session_lost_at", "CASE WHEN session_lost_at"),
+    ("ignores the sessions", "OR (session_key IS NOT NULL AND session_key <> ALL (ARRAY (SELECT session_key FROM sessions)))"),
+    ("suspects a worker behind a pooler", "session_key IS NOT NULL AND session_key <> ALL", "session_key <> ALL"),
+    ("suspects who holds the session", "AND session_key <> ALL (ARRAY (SELECT session_key FROM sessions))"),
+    ("waits for the row", LOCK_WORKERS, "FOR NO KEY UPDATE OF workers"),
+    ("locks nothing", LOCK_WORKERS),
+    ("counts from the last look", "COALESCE(session_lost_at, at)", "at"),
+    ("gives a lost session no grace", "<= at - INTERVAL '2.0 seconds'", "<= at"),
+    ("gives a lost session too much grace", "<= at - INTERVAL '2.0 seconds'", "< at - INTERVAL '2.0 seconds'"),
+)  # fmt: skip
+
+SWEEP = _of(
+    rescue,
+    "SWEEP",
+    (
+        "sweeps the living",
+        "WHERE dead_at IS NOT NULL AND swept_at IS NULL",
+        "WHERE swept_at IS NULL",
+        "the living have no last claim, and nothing is earlier than that; so the statement can be read by itself",
+    ),
+    ("sweeps for ever", "WHERE dead_at IS NOT NULL AND swept_at IS NULL", "WHERE dead_at IS NOT NULL"),
+    ("takes anybody's orders", "WHERE orders.worker_id = dead.worker_id AND", "WHERE"),
+    ("reads from the beginning", "AND orders.started_at >= dead.first_claim_at"),
+    ("takes claims from after its last moment", "AND orders.started_at <= dead.last_claim_at"),
+    ("takes orders in any state", "AND orders.status = 'processing' ORDER BY", "ORDER BY"),
+    ("waits for the row", LOCK_ORDERS, "FOR NO KEY UPDATE OF orders"),
+    ("is stopped by a foreign key", LOCK_ORDERS, "FOR UPDATE OF orders SKIP LOCKED"),
+    ("locks nothing", LOCK_ORDERS),
+    ("forgets the wish to cancel", "WHEN orders.cancel_requested_at IS NOT NULL THEN 'cancelled'"),
+    ("fails what has no attempt left never", "WHEN orders.attempt >= LEAST(orders.attempt_limit, 1000000) THEN 'failed'"),
+    ("retries what was rescued", "WHEN outcome = 'rescued' THEN 'pending'"),
+    ("records no attempt", "FROM held ON CONFLICT", "FROM held WHERE false ON CONFLICT"),
+)  # fmt: skip
+
+SWEPT = _of(
+    rescue,
+    "SWEPT",
+    ("is done before the last claim can come", "WHERE dead_at < clock_timestamp() - make_interval(secs => 2 * lease_seconds)", "WHERE dead_at IS NOT NULL"),
+    ("is done again and again", "AND swept_at IS NULL"),
+    ("looks at anybody's orders", "WHERE orders.worker_id = workers.worker_id AND", "WHERE"),
+    ("looks at orders in any state", "AND orders.status = 'processing'"),
+    ("reads from the beginning", "AND orders.started_at >= COALESCE(workers.oldest_claim_at, '-infinity')"),
+    ("looks at claims from after its last moment", "AND orders.started_at <= workers.dead_at + make_interval(secs => 2 * lease_seconds)"),
+    ("is done with orders in hand", "IS NULL LIMIT 1000 FOR", "IS NULL OR true LIMIT 1000 FOR"),
+    ("waits for the row", LOCK, "FOR NO KEY UPDATE"),
+    ("locks nothing", LOCK),
+)  # fmt: skip
+
+PATROL = _of(
+    rescue,
+    "PATROL",
+    ("begins at the beginning", "WHERE started_at > %(after)s", "WHERE started_at IS NOT NULL"),
+    ("takes orders of the living", "WHERE workers.worker_id = page.worker_id AND workers.dead_at IS NULL)", "WHERE false)"),
+    ("leaves the orders of the dead", "AND workers.dead_at IS NULL"),
+    (
+        "pages through any state",
+        "WHERE status = 'processing' AND NOT EXISTS",
+        "WHERE NOT EXISTS",
+        "asked again where the row is locked; here it keeps the finished ones from filling the page",
+    ),
+    (
+        "locks in any state",
+        "AND orders.status = 'processing' ORDER BY",
+        "ORDER BY",
+        "asked before; here it is for what changes between the look and the lock (test_rescue.py)",
+    ),
+    (
+        "takes a later attempt",
+        "JOIN orphaned USING (order_id, attempt)",
+        "JOIN orphaned USING (order_id)",
+        "for what changes between the look and the lock (test_rescue.py)",
+    ),
+    ("waits for the row", LOCK_ORDERS, "FOR NO KEY UPDATE OF orders"),
+    ("is stopped by a foreign key", LOCK_ORDERS, "FOR UPDATE OF orders SKIP LOCKED"),
+    ("locks nothing", LOCK_ORDERS),
+    ("retries what was rescued", "WHEN outcome = 'rescued' THEN 'pending'"),
+    ("records no attempt", "FROM held ON CONFLICT", "FROM held WHERE false ON CONFLICT"),
+)  # fmt: skip
+
+WORKERS = [
+    *_of(
+        workers,
+        "_BEAT",
+        ("wakes the dead", "AND dead_at IS NULL FOR NO KEY", "FOR NO KEY"),
+        ("waits for the row", LOCK, "FOR NO KEY UPDATE"),
+        ("locks nothing", LOCK),
+        ("renews no lease", "heartbeat_at = clock_timestamp(), "),
+        ("moves the oldest claim back", "GREATEST(oldest_claim_at, %(oldest_claim_at)s::timestamptz)", "%(oldest_claim_at)s::timestamptz"),
+        ("forgives no lost session", ", session_lost_at = NULL"),
+        ("counts a dead worker as alive", "AND dead_at IS NULL), EXISTS", "), EXISTS"),
+        ("cancels another worker's orders", "AND worker_id = %(worker_id)s AND cancel_requested_at", "AND cancel_requested_at"),
+        ("cancels what nobody wants cancelled", "AND cancel_requested_at IS NOT NULL"),
+    ),
+    *_of(workers, "_LEAVE", ("dies twice", "COALESCE(dead_at, clock_timestamp())", "clock_timestamp()")),
+    *_of(
+        workers,
+        "_HOLD_SESSION",
+        ("claims a session that another has", "AND pg_try_advisory_lock(key)"),
+        ("forgives no lost session", ", session_lost_at = NULL"),
+    ),
+    *_of(
+        workers,
+        "_PRUNE",
+        ("forgets the dead at once", "WHERE swept_at < clock_timestamp() - INTERVAL '1 day'", "WHERE swept_at IS NOT NULL"),
+        ("forgets the living", "WHERE swept_at < clock_timestamp() - INTERVAL '1 day' LIMIT", "LIMIT"),
+        ("waits for the row", "FOR UPDATE SKIP LOCKED", "FOR UPDATE"),
+        ("locks nothing", "FOR UPDATE SKIP LOCKED"),
+    ),
+]  # fmt: skip
+
+PEOPLE = [
+    *_of(
+        cancel,
+        "_CANCEL",
+        ("cancels what is final", "AND status IN ('pending', 'retrying', 'processing')"),
+        ("cancels what is being worked on", "CASE status WHEN 'processing' THEN 'processing' ELSE 'cancelled' END", "'cancelled'"),
+        ("asks again", "COALESCE(cancel_requested_at, clock_timestamp())", "clock_timestamp()"),
+        ("waits for the row", LOCK, "FOR NO KEY UPDATE"),
+        ("is stopped by a foreign key", LOCK, "FOR UPDATE SKIP LOCKED"),
+        ("locks nothing", LOCK),
+    ),
+    *_of(
+        redrive,
+        "_REDRIVE",
+        ("redrives what has not failed", "AND status = 'failed'"),
+        ("redrives after the last attempt", "AND attempt < 1000000"),
+        ("keeps the old place in line", "seq = DEFAULT, "),
+        ("grants no new attempts", "attempt_limit = attempt + %(attempts)s", "attempt_limit = %(attempts)s"),
+        ("starts the attempts anew", "worker_id = NULL", "attempt = 0, worker_id = NULL"),
+        ("keeps the wish to cancel", ", cancel_requested_at = NULL"),
+        ("waits for the row", LOCK, "FOR NO KEY UPDATE"),
+        ("is stopped by a foreign key", LOCK, "FOR UPDATE SKIP LOCKED"),
+        ("locks nothing", LOCK),
+    ),
+    *_of(
+        pause,
+        "_SWITCH",
+        ("pauses anew", "COALESCE(paused_at, clock_timestamp())", "clock_timestamp()"),
+        ("waits for the row", LOCK, "FOR NO KEY UPDATE"),
+        ("locks nothing", LOCK),
+    ),
+]  # fmt: skip
+
+MUTATIONS = (
+    EXCHANGE
+    + STRAYS
+    + COMPLETION
+    + END
+    + RETURN_DUE
+    + DECLARE_DEAD
+    + SWEEP
+    + SWEPT
+    + PATROL
+    + WORKERS
+    + PEOPLE
+)
