@@ -17,6 +17,9 @@ TICK_SECONDS = 1.25
 PRUNE_SECONDS = 600.0
 RETRY_SECONDS = 1.0
 SCHEMA_SECONDS = 60.0
+STALL_SECONDS = 4.0
+"""Two looks for the dead that are further apart than this tell of a server or pooler that stood still: when
+it goes on, the look may come before the beats that were held up with it."""
 
 _log = logs.Log(__name__)
 
@@ -35,6 +38,8 @@ class Housekeeping:
         self._stopped = False
         self._connection: Connection | None = None
         self._started_at = time.monotonic()
+        self._looked_at = time.monotonic()
+        self._warned = False
         self._reconnected_at: float | None = None
         self._patrolled: datetime | None = None
         self._prune_workers_at = 0.0
@@ -76,7 +81,8 @@ class Housekeeping:
             self._check_schema_at = 0.0
             if self._connection.direct:
                 wake.listen(self._connection)
-            else:
+            elif not self._warned:
+                self._warned = True
                 _log.warning("no_wake_up_behind_a_pooler")
             self._on_orders()
         return self._connection
@@ -125,14 +131,24 @@ class Housekeeping:
         return full
 
     def _declare_dead(self, connection: Connection) -> int:
-        dead = rescue.declare_dead(
-            connection,
-            watched_seconds=_seconds_since(self._reconnected_at),
-            running_seconds=_seconds_since(self._started_at),
-        )
-        for worker_id in dead:
+        for worker_id in self._look(connection):
             _log.warning("worker_declared_dead", dead_worker_id=worker_id)
         return 0
+
+    def _look(self, connection: Connection) -> list[str]:
+        """Declare workers dead, unless it took so long that the living could not be heard either."""
+        with connection.transaction() as look:
+            dead = rescue.declare_dead(
+                connection,
+                watched_seconds=_seconds_since(self._reconnected_at),
+                running_seconds=_seconds_since(self._started_at),
+            )
+            looked_at, self._looked_at = self._looked_at, time.monotonic()
+            if self._looked_at - looked_at < STALL_SECONDS:
+                return dead
+            self._reconnected_at = self._looked_at
+            raise psycopg.Rollback(look)
+        return []
 
     def _sweep(self, connection: Connection) -> int:
         moved = rescue.sweep(connection)

@@ -21,6 +21,7 @@ START_SECONDS = 10.0
 SETTINGS: dict[str, object] = {
     "pool_mode": "transaction",
     "auth_type": "any",
+    "admin_users": "pooled",
     "listen_port": PORT,
     "unix_socket_mode": "0700",
     "default_pool_size": 30,

@@ -150,8 +150,13 @@ def start_worker(tmp_path: Path, database_url: str, wait_until: Callable[..., An
 
 
 def _is_ready(connection: Connection, worker: Worker) -> bool:
-    """Tell whether the worker is registered, its session lock held and its wake-up listening."""
+    """Tell whether the worker is registered, its session lock held and its wake-up listening.
+
+    Behind a pooler there is neither, and it says so.
+    """
     assert worker.running, worker.log
+    if not connection.direct:
+        return "no_wake_up_behind_a_pooler" in worker.log
     held = "SELECT FROM workers WHERE pid = %s AND session_key IS NOT NULL"
     listening = """
         SELECT FROM pg_stat_activity
