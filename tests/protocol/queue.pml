@@ -268,15 +268,29 @@ active [2] proctype worker() {
         workers[i].swept_at = false
         }
     :: d_step { me.worker_id != 0 && workers[me.worker_id].dead_at && !exchanges[my].sent -> forgets_all(my) }
+#ifdef DEATH_REVOKED
+    :: d_step { me.worker_id != 0 && workers[me.worker_id].dead_at -> workers[me.worker_id].dead_at = false }
+#endif
     :: d_step {                                  /* it is killed */
         faults > 0 && me.worker_id != 0 && !(exchanges[my].sent && exchanges[my + 2].sent) -> faults--;
         leaves_behind(my);
         forgets_all(my)
         }
 
-    /* strays, when the connection was lost; once more when nothing that it carried can commit any more */
+    /* strays: when the connection was lost, and twenty seconds later, when nothing that it carried can
+     * commit any more and what had ended has been handed in again */
+#ifdef WITHOUT_SECOND_LOOK
+    :: d_step { me.stray_looks == FIRST -> me.stray_looks = 0; adopts_strays(my) }
+#elif defined(WITHOUT_STRAYS)
+    :: d_step { me.stray_looks == FIRST -> me.stray_looks = 0 }
+#else
     :: d_step { me.stray_looks == FIRST -> me.stray_looks = SECOND; adopts_strays(my) }
-    :: d_step { me.stray_looks == SECOND && !exchanges[my].sent && !exchanges[my + 2].sent -> me.stray_looks = 0; adopts_strays(my) }
+#endif
+    :: d_step {
+        me.stray_looks == SECOND && !exchanges[my].sent && !exchanges[my + 2].sent && !unfinished ->
+        me.stray_looks = 0;
+        adopts_strays(my)
+        }
 
     /* exchange */
     :: d_step {
@@ -397,8 +411,12 @@ active [SLOTS] proctype slot() {
     bool resolving;
     do
     /* the handler */
-    :: d_step { in_handler && is_poison -> forgets_all(it.process); is_over(k) }
+#ifdef POISON
+    :: d_step { in_handler && it.order == 0 -> forgets_all(it.process); is_over(k) }
+#endif
+#ifndef WITHOUT_TRANSACTION
     :: d_step { in_handler && !is_poison -> reports(k, returned) }
+#endif
     :: d_step { in_handler && !is_poison -> reports(k, raised) }
     :: d_step { in_handler && !is_poison -> it.transaction = open }         /* BEGIN and its own writes */
 #ifdef WITHOUT_TRANSACTION
@@ -461,12 +479,11 @@ inline crashes() {
     }
 }
 
-#define LEFT_EXCHANGE(x) \
-    :: d_step { exchanges[x].sent -> exchange_commits(x); exchange_is_over(x) } \
-    :: d_step { exchanges[x].sent -> exchange_is_over(x) }
-#define LEFT_TRANSACTION(k) \
-    :: d_step { attempts[k].transaction == committing -> commits(k); tidies(k) } \
-    :: d_step { is_ended(k) -> rolls_back(k); tidies(k) }
+/* A step for each index: one line each where they are used, so that coverage counts them as one. */
+#define COMMITS_LATE(x) :: d_step { exchanges[x].sent -> exchange_commits(x); exchange_is_over(x) }
+#define NEVER_COMMITS(x) :: d_step { exchanges[x].sent -> exchange_is_over(x) }
+#define COMMITS_UNHEARD(k) :: d_step { attempts[k].transaction == committing -> commits(k); tidies(k) }
+#define IS_ENDED(k) :: d_step { is_ended(k) -> rolls_back(k); tidies(k) }
 #define LEASE_RUNS_OUT(w) \
     :: d_step { \
         faults > 0 && !workers[w].dead_at && in_processes(w) -> faults--; \
@@ -476,14 +493,13 @@ inline crashes() {
 
 active proctype server() {
     do
-    LEFT_EXCHANGE(2)
-    LEFT_EXCHANGE(3)
-    LEFT_TRANSACTION(0)
-    LEFT_TRANSACTION(1)
-    LEFT_TRANSACTION(2)
+    COMMITS_LATE(2) COMMITS_LATE(3)
+    NEVER_COMMITS(2) NEVER_COMMITS(3)
+    COMMITS_UNHEARD(0) COMMITS_UNHEARD(1) COMMITS_UNHEARD(2)
+    IS_ENDED(0) IS_ENDED(1) IS_ENDED(2)
     LEASE_RUNS_OUT(1) LEASE_RUNS_OUT(2) LEASE_RUNS_OUT(3) LEASE_RUNS_OUT(4) LEASE_RUNS_OUT(5)
     :: d_step { faults > 0 -> faults--; printf("the server crashes\n"); crashes(); skip }
-    :: d_step { faults > 0 -> faults-- }         /* a fault spared: nothing has to go wrong */
+    :: d_step { faults > 0 -> faults-- }         /* a fault is spared, so that fairness forces none */
     od
 }
 
@@ -504,24 +520,26 @@ active proctype server() {
 #define is_swept(w) (workers[w].dead_at && !workers[w].swept_at && holds_nothing(w) && !in_exchanges(w))
 #endif
 
-#define JUDGE(w) \
-    :: d_step { is_gone(w) -> printf("id %d is declared dead\n", w); workers[w].dead_at = true } \
-    :: d_step { is_swept(w) -> printf("id %d is swept\n", w); workers[w].swept_at = true }
+#define DECLARE_DEAD(w) \
+    :: d_step { is_gone(w) -> printf("id %d is declared dead\n", w); workers[w].dead_at = true }
+#define MARK_SWEPT(w) :: d_step { is_swept(w) -> printf("id %d is swept\n", w); workers[w].swept_at = true }
+#define RETURN_DUE(o) :: d_step { orders[o].status == retrying -> orders[o].status = pending }
 #ifdef WITHOUT_RESCUE
-#define RETURN(o) \
-    :: d_step { orders[o].status == retrying -> orders[o].status = pending }
+#define SWEEP(o)
 #else
-#define RETURN(o) \
-    :: d_step { orders[o].status == retrying -> orders[o].status = pending } \
-    :: d_step { is_orphan(o) -> move(o, rescued) }
+#define SWEEP(o) :: d_step { is_orphan(o) -> move(o, rescued) }
 #endif
 
 active proctype housekeeping() {
     do
-    JUDGE(1) JUDGE(2) JUDGE(3) JUDGE(4) JUDGE(5)
-    RETURN(0)
-#if ORDERS == 2
-    RETURN(1)
+    DECLARE_DEAD(1) DECLARE_DEAD(2) DECLARE_DEAD(3) DECLARE_DEAD(4) DECLARE_DEAD(5)
+    MARK_SWEPT(1) MARK_SWEPT(2) MARK_SWEPT(3) MARK_SWEPT(4) MARK_SWEPT(5)
+#if ORDERS == 1
+    SWEEP(0)
+    RETURN_DUE(0)
+#else
+    SWEEP(0) SWEEP(1)
+    RETURN_DUE(0) RETURN_DUE(1)
 #endif
     od
 }

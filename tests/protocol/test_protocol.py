@@ -1,0 +1,22 @@
+import pytest
+
+from tests.protocol.configurations import CONFIGURATIONS, Configuration
+from tests.protocol.spin import check, missing
+
+pytestmark = pytest.mark.skipif(
+    missing() is not None, reason=f"Spin and a C compiler are needed: apt-get install {missing()}"
+)
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        pytest.param(configuration, id=configuration.name, marks=[pytest.mark.slow] if configuration.slow else [])
+        for configuration in CONFIGURATIONS
+    ],
+)
+def test_protocol_holds_and_breaks_without_a_fence(configuration: Configuration) -> None:
+    verdict = check(configuration)
+
+    assert verdict.idle == ()
+    assert verdict.promise == configuration.promise, "\n".join(verdict.story)
