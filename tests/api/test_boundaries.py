@@ -5,6 +5,8 @@ from decimal import Decimal
 from itertools import count, takewhile
 from typing import Any
 
+import pytest
+
 from schema.connection import Connection
 from tests.api.conftest import Api, StartApi
 from tests.wire import Crossing, Wire
@@ -40,6 +42,7 @@ class Doom:
         return True
 
 
+@pytest.mark.direct("it counts the sessions of the API")
 def test_killed_at_any_boundary_of_a_post_the_api_leaves_a_whole_order_or_none(
     start_api: StartApi, database_url: str, connection: Connection, wait_until: Callable[..., Any]
 ) -> None:

@@ -50,6 +50,7 @@ def test_returned_connection_is_lent_again(database_url: str) -> None:
             assert name_of_backend(second) == pid
 
 
+@pytest.mark.direct("it ends a session by its process")
 def test_connection_whose_backend_was_ended_meanwhile_is_never_lent(
     database_url: str, connection: Connection
 ) -> None:
@@ -90,6 +91,7 @@ def test_statement_that_is_cancelled_reports_the_database_as_unavailable(databas
         run(database, "SET statement_timeout = 1", "SELECT pg_sleep(10)")
 
 
+@pytest.mark.direct("what it sets would stay for others")
 def test_connection_to_a_server_turned_read_only_is_dropped(database_url: str) -> None:
     with Database(database_url, size=1, wait_seconds=10) as database:
         with database.connection() as lent:

@@ -7,7 +7,7 @@ from orders_api.notifier import Notifier
 from schema import wake
 from schema.connection import Connection
 
-pytestmark = pytest.mark.direct
+pytestmark = pytest.mark.direct("LISTEN")
 
 
 @pytest.fixture

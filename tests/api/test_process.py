@@ -178,7 +178,7 @@ def test_many_requests_at_once_do_not_flood_the_log(api: Any) -> None:
     assert [line.split()[2] for line in api.lines] == ["api_started", "api_stopped"]
 
 
-@pytest.mark.direct
+@pytest.mark.direct("LISTEN")
 def test_placed_order_wakes_listening_workers(api: Any, connection: Connection) -> None:
     connection.execute("LISTEN orders")
 

@@ -14,6 +14,7 @@ from schema.connection import Connection, PooledConnection
 from schema.errors import DatabaseUnavailableError
 
 
+@pytest.mark.direct("test_pooler.py has the other kind")
 def test_connection_is_named_and_direct_and_commits_by_itself(database_url: str) -> None:
     with Connection.open(database_url, name="orders-test") as connection:
         row = connection.execute("SELECT current_setting('application_name')").fetchone()
@@ -110,6 +111,7 @@ def test_what_the_connection_string_says_itself_is_kept(database_url: str) -> No
     assert parameters.get("target_session_attrs", "any") == "any"
 
 
+@pytest.mark.direct("its session is its own, with settings")
 def test_pooled_connection_opens_like_any_other(database_url: str) -> None:
     with PooledConnection.connect(database_url, name="pooled", reply_seconds=3) as connection:
         found: Callable[..., Any] = connection.execute
@@ -121,5 +123,6 @@ def test_pooled_connection_opens_like_any_other(database_url: str) -> None:
         assert connection.reply_seconds == 3
 
 
+@pytest.mark.direct("its session is its own, with settings")
 def test_no_time_goes_into_compiling_statements(connection: Connection) -> None:
     assert connection.execute("SHOW jit").fetchone() == ("off",)

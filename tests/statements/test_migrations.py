@@ -192,6 +192,7 @@ def test_ten_processes_migrate_an_empty_database_at_once(empty_database_url: str
         assert connection.execute("SELECT count(*) FROM queue").fetchall() == [(1,)]
 
 
+@pytest.mark.direct("a session lock stands for the other one")
 def test_migration_waits_for_another_one(
     empty: Connection,
     empty_database_url: str,

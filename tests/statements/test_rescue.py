@@ -105,6 +105,7 @@ def test_session_keys_of_either_sign_are_seen_held(
 
 
 @pytest.mark.usefixtures("watched", "sessionless")
+@pytest.mark.direct("session locks")
 def test_lock_that_is_held_in_another_database_shows_no_life(queue: Any, server_url: str) -> None:
     queue.change_worker("w", "session_lost_at = clock_timestamp() - INTERVAL '3 seconds'")
     with Connection.open(server_url, name="elsewhere") as elsewhere:
@@ -121,6 +122,7 @@ def test_worker_behind_a_pooler_is_judged_by_its_lease_alone(queue: Any) -> None
 
 
 @pytest.mark.usefixtures("watched", "sessionless")
+@pytest.mark.direct("session locks")
 def test_nobody_is_judged_by_who_has_watched_for_less_than_a_lease(queue: Any) -> None:
     queue.change_worker("w", "session_lost_at = '2001-01-01'")
     queue.worker("silent", lease_seconds=LEASE, heartbeat_at="2001-01-01")
@@ -131,6 +133,7 @@ def test_nobody_is_judged_by_who_has_watched_for_less_than_a_lease(queue: Any) -
 
 
 @pytest.mark.usefixtures("watched", "sessionless")
+@pytest.mark.direct("session locks")
 def test_process_just_started_goes_by_the_sessions_alone(queue: Any) -> None:
     queue.change_worker("w", "session_lost_at = '2001-01-01'")
     queue.worker("silent", lease_seconds=LEASE, heartbeat_at="2001-01-01")
@@ -399,7 +402,7 @@ def test_patrol_leaves_an_order_that_a_living_worker_has_claimed_meanwhile(
     order_id = queue.insert("processing", worker_id="nobody", attempt=1)
     queue.worker("living")
     gate, patroller = connect(), connect()
-    gate.execute("SELECT pg_advisory_lock(7)")
+    gate.execute("BEGIN; SELECT pg_advisory_xact_lock(7)")
     # The gate stands between what the patrol has read and what it locks.
     gated = rescue.PATROL.replace(
         "WHERE orders.order_id = ANY",
@@ -412,11 +415,16 @@ def test_patrol_leaves_an_order_that_a_living_worker_has_claimed_meanwhile(
         return patroller.execute(gated, {"after": "-infinity"}).fetchone()
 
     running = in_thread(patrol)
-    waiting = "SELECT wait_event = 'advisory' FROM pg_stat_activity WHERE pid = %s"
-    wait_until(lambda: queue.value(waiting, patroller.info.backend_pid))
+    waiting = """
+        SELECT count(*)
+        FROM pg_stat_activity
+        WHERE datname = current_database()
+          AND wait_event = 'advisory'
+    """
+    wait_until(lambda: queue.value(waiting))
     queue.change(order_id, "status = 'pending', worker_id = NULL, started_at = NULL")
     (claim,) = queue.claim("living")
-    gate.execute("SELECT pg_advisory_unlock(7)")
+    gate.execute("COMMIT")
 
     assert running.result()[0] == 0
     assert queue.row(order_id).worker_id == "living"

@@ -2,6 +2,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from schema import workers
 from schema.connection import Connection
 
@@ -74,6 +76,7 @@ def test_beat_names_the_held_orders_whose_cancel_was_asked_for(queue: Any) -> No
     assert not_held not in beat.cancel_requested
 
 
+@pytest.mark.direct("session locks")
 def test_session_is_held_by_one_connection_at_a_time(
     queue: Any, connect: Callable[[], Connection], wait_until: Callable[..., Any]
 ) -> None:
@@ -88,6 +91,7 @@ def test_session_is_held_by_one_connection_at_a_time(
     wait_until(lambda: workers.hold_session(second, "w"))
 
 
+@pytest.mark.direct("session locks")
 def test_unknown_worker_holds_no_session(queue: Any) -> None:
     assert not workers.hold_session(queue.connection, "nobody")
     assert queue.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'" + HERE) == 0
