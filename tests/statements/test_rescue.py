@@ -83,6 +83,7 @@ def test_beat_after_a_lost_session_starts_the_count_again(queue: Any) -> None:
 
 
 @pytest.mark.usefixtures("watched", "sessionless")
+@pytest.mark.direct("session locks")
 def test_held_session_shows_life_whatever_was_seen_before(
     queue: Any, lives: Callable[[str], Connection]
 ) -> None:
@@ -93,6 +94,7 @@ def test_held_session_shows_life_whatever_was_seen_before(
 
 
 @pytest.mark.usefixtures("watched")
+@pytest.mark.direct("session locks")
 @pytest.mark.parametrize("worker_id", ["w", "v", "a", "b", "c", "d", "e", "f"])
 def test_session_keys_of_either_sign_are_seen_held(
     queue: Any, connect: Callable[[], Connection], worker_id: str
@@ -122,7 +124,6 @@ def test_worker_behind_a_pooler_is_judged_by_its_lease_alone(queue: Any) -> None
 
 
 @pytest.mark.usefixtures("watched", "sessionless")
-@pytest.mark.direct("session locks")
 def test_nobody_is_judged_by_who_has_watched_for_less_than_a_lease(queue: Any) -> None:
     queue.change_worker("w", "session_lost_at = '2001-01-01'")
     queue.worker("silent", lease_seconds=LEASE, heartbeat_at="2001-01-01")
@@ -133,7 +134,6 @@ def test_nobody_is_judged_by_who_has_watched_for_less_than_a_lease(queue: Any) -
 
 
 @pytest.mark.usefixtures("watched", "sessionless")
-@pytest.mark.direct("session locks")
 def test_process_just_started_goes_by_the_sessions_alone(queue: Any) -> None:
     queue.change_worker("w", "session_lost_at = '2001-01-01'")
     queue.worker("silent", lease_seconds=LEASE, heartbeat_at="2001-01-01")
