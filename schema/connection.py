@@ -165,12 +165,10 @@ _URL_EXPECTED = "expected a URL such as postgresql://user:password@host:5432/ord
 
 def _masked(value: str) -> str:
     """Hide what stands where a password may stand, also in a string that is no URL."""
-    hidden = re.sub(r"((?://)?[^:/]*:)(?!//).*@", r"\1***@", value, flags=re.DOTALL)
+    hidden = re.sub(_HIDDEN, r"\1***", value, flags=re.IGNORECASE | re.DOTALL)
+    hidden = re.sub(r"((?://)?[^:/]*:)(?!//).*@", r"\1***@", hidden, flags=re.DOTALL)
     # What follows a colon and is no port may be a password whose host was forgotten.
-    hidden = re.sub(
-        r"(//[^:/@]*:)(?![0-9]{1,5}(?:[/?,]|$))[^@]*?(?=[@?]|$)", r"\1***", hidden, flags=re.DOTALL
-    )
-    return re.sub(_HIDDEN, r"\1***", hidden, flags=re.IGNORECASE | re.DOTALL)
+    return re.sub(r"(//[^:/@]*:)(?![0-9]{1,5}(?:[/?,]|$))[^@]*?(?=[@?]|$)", r"\1***", hidden, flags=re.DOTALL)
 
 
 _HIDDEN = r"(password\s*=\s*)('(?:\\.|[^'\\])*'?|(?:\\.|\S)*)"

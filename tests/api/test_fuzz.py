@@ -58,6 +58,7 @@ nested = st.tuples(st.sampled_from(["[", '{"a":', '{"user_id":[']), st.integers(
 
 ids = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=255)
 names = ids.filter(str.strip)
+odd = st.sampled_from(["\0", "\ud800", "\udfff", "\udc00\ud800", " ", "x" * 255])
 cents = st.integers(0, 99_999_999_999_999)
 
 
@@ -87,15 +88,20 @@ def written(members: dict[str, str]) -> bytes:
 
 @st.composite
 def bent_orders(draw: st.DrawFn) -> bytes:
-    """Write a good order, then change a member, a key, or some bytes."""
+    """Write a good order, then change a member, a key, a character or some bytes."""
     members = draw(orders())
-    match draw(st.sampled_from(["value", "member", "key", "bytes"])):
+    match draw(st.sampled_from(["value", "character", "member", "key", "twice", "bytes"])):
         case "value":
             members[draw(st.sampled_from(sorted(members)))] = draw(values)
+        case "character":
+            strange = json.dumps(draw(names) + draw(odd))
+            members |= draw(st.sampled_from([{"user_id": strange}, {"item_ids": f"[{strange}]"}]))
         case "member":
             del members[draw(st.sampled_from(sorted(members)))]
         case "key":
             return written(members)[:-1] + f",{draw(fields | words)}: {draw(values)}}}".encode()
+        case "twice":
+            return written(members)[:-1] + b"," + written(members)[1:]
     body = written(members)
     at = draw(st.integers(0, len(body)))
     return body[:at] + draw(st.binary(max_size=3)) + body[at + draw(st.integers(0, 2)) :]
@@ -128,8 +134,12 @@ def assert_problem(answer: Any) -> None:
 
 def sent(body: bytes) -> tuple[Any, ...]:
     """Read an accepted order as another reader would."""
-    order = json.loads(body.decode("utf-8-sig"), parse_float=Decimal, parse_int=Decimal)
+    members = json.loads(
+        body.decode("utf-8-sig"), parse_float=Decimal, parse_int=Decimal, object_pairs_hook=list
+    )
+    order = dict(members)
     assert order.keys() == {"user_id", "item_ids", "total_amount"}
+    assert len(members) == 3  # each once
     return order["user_id"], order["item_ids"], order["total_amount"]
 
 
@@ -174,6 +184,8 @@ def counted(client: TestClient, connection: Connection) -> Counted:
 @FUZZ
 @given(bodies)
 @example(b"[" * 1_000_000)
+@example(b'{"user_id": "\\ud800", "item_ids": ["tea"], "total_amount": 1}')
+@example(b'{"user_id": "ada", "item_ids": ["tea\\u0000"], "total_amount": 1}')
 @example(b'{"user_id": "ada", "item_ids": ["tea"], "total_amount": %s}' % (b"9" * 1_000_000))
 def test_any_body_is_an_order_stored_as_sent_or_a_problem(counted: Counted, body: bytes) -> None:
     counted.post(body, JSON)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from psycopg import conninfo
 
@@ -47,7 +47,7 @@ API = "ORDERS_HOST ORDERS_PORT ORDERS_SIMULATED_SECONDS ORDERS_LOG_FORMAT"
 
 def environments(names: str) -> st.SearchStrategy[dict[str, str]]:
     """Set a few variables, so that one wrong value seldom hides the others."""
-    return st.dictionaries(st.sampled_from(names.split()), plain, max_size=3)
+    return st.dictionaries(st.sampled_from(names.split()), plain, max_size=2)
 
 
 def read(from_environment: Callable[[dict[str, str]], Config], environment: dict[str, str]) -> Config | None:
@@ -64,6 +64,7 @@ def read(from_environment: Callable[[dict[str, str]], Config], environment: dict
 
 @FUZZ
 @given(environments(WORKER))
+@example({"ORDERS_LEASE_SECONDS": "nan"})
 def test_worker_has_settings_within_their_ranges_or_names_the_wrong_one(environment: dict[str, str]) -> None:
     config = read(WorkerConfig.from_environment, environment)
 
@@ -107,14 +108,13 @@ def test_database_url_is_one_that_libpq_reads_or_is_named(url: str) -> None:
         assert all(re.fullmatch("[0-9]+", port) for port in str(given_ports).split(","))
 
 
-passwords = st.text("abcdefgh0123456789@:%&+-_!$*.~\xe9", min_size=6).map("s3cr3t{}".format)
+passwords = st.text("abcdefgh0123456789@:%&+-_!$*.~\xe9", min_size=6).map("s3cr3t{}s3cr3t".format)
+hostless = ["postgresql://ada:{}", "postgresql://ada:{}/orders"]
 wrong = [
     "postgresql://ada:{}@[db/orders",
     "postgresql://ada:{}@db:x/orders",
     "postgresql://ada:{}@db:99999",
     "postgresql://ada:{}%zz@db/orders",
-    "postgresql://ada:{}",
-    "postgresql://ada:{}/orders",
     "postgresql:/ada:{}@db/orders",
     "mysql://ada:{}@db:3306/orders",
     "ada:{}@db",
@@ -127,8 +127,10 @@ wrong = [
 
 
 @FUZZ
-@given(st.sampled_from(wrong), passwords)
+@given(st.sampled_from(wrong + hostless), passwords)
 def test_password_in_a_wrong_database_url_is_never_shown(url: str, password: str) -> None:
+    assume(url not in hostless or "@" not in password)  # what follows an @ is the host to any reader
+
     assert "s3cr3t" not in refusal(url.format(password))
 
 
