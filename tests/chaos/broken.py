@@ -4,9 +4,6 @@ BREAK=fence python -m tests.chaos.broken orders_worker
 """
 
 import importlib
-import os
-import runpy
-import sys
 from dataclasses import dataclass
 
 
@@ -72,15 +69,3 @@ DEFECTS = {
         faults=("lose-answers", "kill-api"),
     ),
 }
-
-
-def main() -> None:
-    """Seed the defect that `BREAK` names and run the module that the command line names."""
-    for edit in DEFECTS[os.environ["BREAK"]].edits:
-        edit.make()
-    sys.argv[:] = sys.argv[1:]
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-
-
-if __name__ == "__main__":
-    main()

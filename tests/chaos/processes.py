@@ -157,12 +157,12 @@ class Supervisor:
         with self._lock:
             if self._closing:
                 return
-            module = ["tests.chaos.broken", machine.module] if self._defect else [machine.module]
+            launcher = ["tests.chaos.launch"] if self._defect or machine.clock else []
             machine.foreseen.clear()
             machine.born_at = time.time()
             with machine.log.open("ab") as log:
                 machine.process = subprocess.Popen(
-                    [sys.executable, "-m", *module],
+                    [sys.executable, "-m", *launcher, machine.module],
                     cwd=ROOT,
                     env=self._environment(machine),
                     stdin=subprocess.DEVNULL,
@@ -183,6 +183,5 @@ class Supervisor:
                 "LD_PRELOAD": str(self._faketime),
                 "FAKETIME": machine.clock,
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-                "DONT_FAKE_MONOTONIC": "1",
             }
         return {**kept, **machine.environment(), **clock, "BREAK": self._defect}

@@ -21,7 +21,7 @@ LEASE_SECONDS = 10.0
 _WORKER = {
     "ORDERS_HANDLER": "tests.chaos.handler:handle",
     "ORDERS_CONCURRENCY": "6",
-    "ORDERS_BACKOFF_SECONDS": "0.5",
+    "ORDERS_BACKOFF_SECONDS": "0.1",
     "ORDERS_MAX_ATTEMPTS": "100",
 }
 _WORKERS = {
