@@ -225,11 +225,7 @@ class HandlerConnections:
         connection = HandlerConnection.open(
             self._url, name="orders-handler", reply_seconds=self._wait_seconds
         )
-        try:
-            connection.begin(idle_seconds=self._idle_seconds)
-        except psycopg.OperationalError as error:
-            connection.close()
-            raise DatabaseUnavailableError("the handler's transaction could not be begun") from error
+        connection.begin(idle_seconds=self._idle_seconds)
         return connection
 
 

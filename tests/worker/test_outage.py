@@ -22,6 +22,7 @@ def handle(order, context):
 """
 
 
+@pytest.mark.direct("session locks")
 def test_killed_heartbeat_session_moves_no_order_and_its_lock_is_held_again_within_2_seconds(
     start_worker: StartWorker,
     queue: Queue,

@@ -122,6 +122,7 @@ def test_schema_that_is_missing_stops_the_worker_with_the_command_to_run(
     assert "orders migrate" in line
 
 
+@pytest.mark.direct("poolers refuse options")
 def test_role_that_may_not_use_the_tables_stops_the_worker_with_one_line(
     tmp_path: Path, connection: Connection, database_url: str
 ) -> None:

@@ -36,6 +36,7 @@ def test_paused_worker_finishes_what_it_has_and_claims_nothing_until_resumed(
     assert latest > paused_at
 
 
+@pytest.mark.direct("LISTEN")
 def test_wake_up_has_an_order_claimed_before_the_next_poll_is_due(
     start_worker: StartWorker, queue: Queue, connect: Callable[[], Connection]
 ) -> None:
@@ -62,6 +63,7 @@ def test_orders_are_found_by_polling_when_no_wake_up_comes(start_worker: StartWo
 
 
 @pytest.mark.slow
+@pytest.mark.direct("LISTEN")
 def test_killed_listener_listens_again(
     start_worker: StartWorker, queue: Queue, wait_until: Callable[..., Any]
 ) -> None:
