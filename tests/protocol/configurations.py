@@ -23,33 +23,52 @@ class Configuration:
 
 
 _ENDS = "every order ends"
+_ATTEMPT = "only its attempt ends it"
+_LOST = "is not lost"
+_EFFECT = "has effect if completed"
+
+
+def _without(fence: str, promise: str | None, *, reason: str = "") -> Configuration:
+    return Configuration(
+        f"without {fence.replace('_', ' ')}",
+        (f"WITHOUT={fence}",),
+        promise,
+        always=promise == _ENDS,
+        reason=reason,
+    )
+
 
 CONFIGURATIONS = (
     Configuration("one order, two faults", ("FAULTS=2",), covered=True),
     Configuration("one order, two faults", ("FAULTS=2",), always=True, slow=True),
     Configuration("one order, three faults", ("FAULTS=3",), slow=True),
     Configuration("two orders, one fault", ("ORDERS=2", "FAULTS=1"), always=True, slow=True),
-    Configuration("an order that kills its worker", ("POISON", "FAULTS=1"), always=True),
-    Configuration("acceptance, three faults", ("FAULTS=3",), model="submission", covered=True),
-    Configuration("acceptance, three faults", ("FAULTS=3",), model="submission", always=True),
-    Configuration(
-        "no worker_id in the fence",
-        ("WITHOUT_WORKER",),
+    Configuration("an order that kills its worker", ("POISON=1", "FAULTS=1"), always=True),
+    _without("attempt_in_fence", _ATTEMPT),
+    _without("status_in_fence", _ATTEMPT),
+    _without(
+        "worker_id_in_fence",
+        None,
         reason="the attempt grows with every claim: with the order it names one claim alone",
     ),
-    Configuration("no attempt in the fence", ("WITHOUT_ATTEMPT",), "only its attempt ends it"),
-    Configuration("no status in the fence", ("WITHOUT_STATUS",), "only its attempt ends it"),
-    Configuration("no dead_at in the exchange", ("WITHOUT_DEAD_CHECK",), "the dead gain no claim"),
-    Configuration("no dead_at in the heartbeat", ("DEATH_REVOKED",), "is not lost"),
-    Configuration("no status in the sweep", ("SWEEP_WITHOUT_STATUS",), "has effect if completed"),
-    Configuration("swept before the last late claim", ("SWEPT_AT_ONCE",), "is not lost"),
-    Configuration("completion outside the transaction", ("WITHOUT_TRANSACTION",), "has effect if completed"),
-    Configuration("a lost COMMIT believed", ("COMMIT_BELIEVED",), _ENDS, always=True),
-    Configuration("no end to an idle transaction", ("WITHOUT_IDLE_TIMEOUT",), _ENDS, always=True),
-    Configuration("no rescue", ("WITHOUT_RESCUE",), _ENDS, always=True),
-    Configuration("no look for strays", ("WITHOUT_STRAYS",), _ENDS, always=True),
-    Configuration("no second look for strays", ("WITHOUT_SECOND_LOOK",), _ENDS, always=True),
-    Configuration("attempts counted at their end", ("COUNTED_AT_END", "POISON", "FAULTS=0"), _ENDS, always=True),
+    _without("dead_at_in_exchange", "the dead gain no claim"),
+    _without("dead_at_in_heartbeat", _LOST),
+    _without("delay_in_mark_swept", _LOST),
+    _without("status_in_sweep", _EFFECT),
+    _without("completion_in_transaction", _EFFECT),
+    _without("resolving_commit", _ENDS),
+    _without("idle_timeout", _ENDS),
+    _without("sweep", _ENDS),
+    _without("strays", _ENDS),
+    _without("second_look", _ENDS),
+    Configuration(
+        "without count at claim",
+        ("WITHOUT=count_at_claim", "POISON=1", "FAULTS=0"),
+        _ENDS,
+        always=True,
+    ),
+    Configuration("acceptance, three faults", ("FAULTS=3",), model="submission", covered=True),
+    Configuration("acceptance, three faults", ("FAULTS=3",), model="submission", always=True),
     Configuration("key and order apart", ("KEY_APART",), "is placed once", model="submission"),
-    Configuration("no unique key", ("WITHOUT_UNIQUE_KEY",), "is placed once", model="submission"),
+    Configuration("without unique key", ("WITHOUT_UNIQUE_KEY",), "is placed once", model="submission"),
 )

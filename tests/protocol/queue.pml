@@ -7,7 +7,7 @@
  * may be declared dead between its snapshot and its commit. Time is left out: what the product's clocks
  * rule out is ruled out here by a guard, and a comment says so. Whatever goes wrong costs one of FAULTS
  * (only handlers raise for nothing) and may go wrong at any moment. A worker has one slot. Cancel,
- * redrive, pause and tickets are left out. Each WITHOUT_… takes one fence away: see __main__.py.
+ * redrive, pause and tickets are left out.
  */
 #ifndef ORDERS
 #define ORDERS 1
@@ -15,16 +15,25 @@
 #ifndef FAULTS
 #define FAULTS 2
 #endif
+#ifndef POISON
+#define POISON 0         /* 1: working on the first order kills the process */
+#endif
+#ifndef WITHOUT
+#define WITHOUT nothing
+#endif
+#define without(fence) (WITHOUT == fence)
 #define MAX_ATTEMPTS 2
-#define SLOTS 3          /* a thread for each worker's attempt, and one that was given up and goes on */
-#define IDS 5            /* worker ids; one that nothing refers to any more stands for a new one */
+#define SLOTS 3          /* a thread for each process's attempt, and one that was given up and goes on */
 #define NONE 255
 
-mtype = { pending, processing, retrying, completed, failed };                       /* status */
-mtype = { nothing, claimed, started, returned, raised, timed_out, released, rescued };  /* outcome */
-mtype = { none, open, locking, broken, committing, deserted };                      /* transaction */
+mtype = { pending, processing, retrying, completed, failed };                         /* status */
+mtype = { nothing, claimed, started, returned, raised, timed_out, released, rescued };   /* outcome */
+mtype = { none, open, locking, broken, committing, deserted };                        /* transaction */
+mtype = { attempt_in_fence, worker_id_in_fence, status_in_fence, dead_at_in_exchange, dead_at_in_heartbeat,
+    status_in_sweep, delay_in_mark_swept, sweep, strays, second_look, completion_in_transaction,
+    resolving_commit, idle_timeout, count_at_claim };                                                   /* WITHOUT */
 
-/* In the database. */
+/* In the database. A worker_id that nothing refers to any more stands for a new one; 0 is nobody. */
 typedef Order {
     mtype status = pending;
     byte attempt;
@@ -35,7 +44,7 @@ typedef Order {
 };
 typedef Worker { bool dead_at = true; bool swept_at = true };
 Order orders[ORDERS];
-Worker workers[IDS + 1];     /* worker_id 0 is nobody */
+Worker workers[6];
 
 /* On its way: exchange p is that of process p, exchange p + 2 one whose client has gone. */
 typedef Exchange {
@@ -47,7 +56,7 @@ typedef Exchange {
 };
 Exchange exchanges[4];
 
-/* In the memory of the worker processes: the claim in hand, and their attempts. */
+/* In the memory of the worker processes: the claim in hand, and the attempts in their threads. */
 typedef Process {
     byte worker_id;
     byte order = NONE;
@@ -70,24 +79,6 @@ Attempt attempts[SLOTS];
 byte faults = FAULTS;
 hidden byte o, i, s;         /* mean something within one step only */
 
-/* The fence of every ending. */
-#ifdef WITHOUT_STATUS
-#define is_processing(o) true
-#else
-#define is_processing(o) (orders[o].status == processing)
-#endif
-#ifdef WITHOUT_ATTEMPT
-#define is_attempt(o, n) true
-#else
-#define is_attempt(o, n) (orders[o].attempt == n)
-#endif
-#ifdef WITHOUT_WORKER
-#define is_worker(o, w) true
-#else
-#define is_worker(o, w) (orders[o].worker_id == w)
-#endif
-#define held(o, n, w) (is_processing(o) && is_attempt(o, n) && is_worker(o, w))
-
 /* The promises, each checked wherever it could break. */
 #define is_final(o) (orders[o].status == completed || orders[o].status == failed)
 inline only_its_attempt_ends_it(row, nth, who) {
@@ -105,6 +96,11 @@ ltl every_order_ends { <> (is_final(0) && is_final(ORDERS - 1)) }
 
 /* Statements. */
 
+#define held(row, nth, who) ( \
+    (without(status_in_fence) || orders[row].status == processing) && \
+    (without(attempt_in_fence) || orders[row].attempt == nth) && \
+    (without(worker_id_in_fence) || orders[row].worker_id == who))
+
 inline complete(row, nth, who) {
     printf("order %d is completed by id %d, attempt %d\n", row, who, nth);
     only_its_attempt_ends_it(row, nth, who);
@@ -112,9 +108,7 @@ inline complete(row, nth, who) {
 }
 
 inline move(row, how) {                          /* NEXT_STATE and MOVE */
-#ifdef COUNTED_AT_END
-    if :: how != rescued -> orders[row].attempt++ :: else fi;
-#endif
+    if :: without(count_at_claim) && how != rescued -> orders[row].attempt++ :: else fi;
     if
     :: how == released -> orders[row].attempt_limit++; orders[row].status = pending
     :: how != released && orders[row].attempt >= orders[row].attempt_limit -> orders[row].status = failed
@@ -141,42 +135,25 @@ inline exchange_begins(x, who, row, nth) {
     exchanges[x].attempt = nth
 }
 
-inline exchange_is_over(x) {
-    exchanges[x].sent = false;
-    exchanges[x].alive = false;
-    exchanges[x].worker_id = 0;
-    exchanges[x].finished = NONE;
-    exchanges[x].attempt = 0
-}
-
-#ifdef WITHOUT_DEAD_CHECK
-#define may_claim(x) true
-#else
-#define may_claim(x) exchanges[x].alive
-#endif
 inline exchange_commits(x) {                     /* leaves in o the order that it has claimed, or ORDERS */
     if
     :: exchanges[x].finished != NONE && !orders[exchanges[x].finished].locked &&
        held(exchanges[x].finished, exchanges[x].attempt, exchanges[x].worker_id) ->
         complete(exchanges[x].finished, exchanges[x].attempt, exchanges[x].worker_id);
-#ifndef WITHOUT_TRANSACTION
-        takes_effect_once(exchanges[x].finished);   /* a plain handler's effect: the completion itself */
-#endif
+        if
+        :: !without(completion_in_transaction) -> takes_effect_once(exchanges[x].finished)
+        :: else                                  /* then every handler has committed its own */
+        fi;
         has_effect_if_completed(exchanges[x].finished)
     :: else
     fi;
     o = 0;
-    do
-    :: o < ORDERS && orders[o].status != pending -> o++
-    :: else -> break
-    od;
+    do :: o < ORDERS && orders[o].status != pending -> o++ :: else -> break od;
     if
-    :: o < ORDERS && may_claim(x) ->
+    :: o < ORDERS && (exchanges[x].alive || without(dead_at_in_exchange)) ->
         orders[o].status = processing;
         orders[o].worker_id = exchanges[x].worker_id;
-#ifndef COUNTED_AT_END
-        orders[o].attempt++;
-#endif
+        if :: !without(count_at_claim) -> orders[o].attempt++ :: else fi;
         printf("order %d is claimed by id %d, attempt %d\n", o, orders[o].worker_id, orders[o].attempt);
         the_dead_gain_no_claim(x);
         is_not_lost(o)
@@ -184,18 +161,33 @@ inline exchange_commits(x) {                     /* leaves in o the order that i
     fi
 }
 
-/* A worker process: its dispatcher and its heartbeat. It reacts to what it finds; every option is one
- * statement, or something that only it can see. */
+inline exchange_is_over(x) {
+    exchanges[x].sent = false; exchanges[x].alive = false; exchanges[x].worker_id = 0;
+    exchanges[x].finished = NONE; exchanges[x].attempt = 0
+}
+
+#define in_orders(w) (orders[0].worker_id == w || orders[ORDERS - 1].worker_id == w)
+#define in_exchanges(w) (exchanges[0].worker_id == w || exchanges[1].worker_id == w || \
+    exchanges[2].worker_id == w || exchanges[3].worker_id == w)
+#define in_attempts(w) (attempts[0].worker_id == w || attempts[1].worker_id == w || attempts[2].worker_id == w)
+#define in_processes(w) (processes[0].worker_id == w || processes[1].worker_id == w)
+#define is_new(w) (workers[w].swept_at && \
+    !in_processes(w) && !in_orders(w) && !in_exchanges(w) && !in_attempts(w))
+
+/* A worker process: its dispatcher and its heartbeat. Each option is one statement, or something that only
+ * the process itself can see. */
 
 #define me processes[my]
 #define FIRST 2
 #define SECOND 1
-#define drops_hand me.order = NONE; me.attempt = 0; me.outcome = nothing
+#define some_pending (orders[0].status == pending || orders[ORDERS - 1].status == pending)
 #define unfinished (me.outcome == raised || me.outcome == timed_out || me.outcome == released)
-#define has_row (!(held(me.order, me.attempt, me.worker_id) && orders[me.order].locked))
+#define is_busy (held(me.order, me.attempt, me.worker_id) && orders[me.order].locked)
 #define place_in(s) (!attempts[s].running && attempts[s].transaction == none)
 
-inline gives_up(my) {                             /* the attempt, which may well go on */
+inline drops(my) { me.order = NONE; me.attempt = 0; me.outcome = nothing }
+
+inline gives_up(my) {                            /* the attempt, which may well go on */
     for (s : 0 .. SLOTS - 1) {
         if :: attempts[s].process == my -> attempts[s].wanted = false :: else fi
     }
@@ -205,19 +197,16 @@ inline gives_up(my) {                             /* the attempt, which may well
 inline forgets_all(my) {                         /* and its session is gone */
     printf("process %d forgets that it was id %d\n", my, me.worker_id);
     me.worker_id = 0;
-    drops_hand;
     me.stray_looks = 0;
+    drops(my);
     gives_up(my)
 }
 
-inline leaves_behind(my) {                        /* an exchange that is still on its way */
+inline leaves_behind(my) {                       /* an exchange that is still on its way */
     if
     :: exchanges[my].sent ->
-        exchanges[my + 2].sent = true;
+        exchange_begins(my + 2, exchanges[my].worker_id, exchanges[my].finished, exchanges[my].attempt);
         exchanges[my + 2].alive = exchanges[my].alive;
-        exchanges[my + 2].worker_id = exchanges[my].worker_id;
-        exchanges[my + 2].finished = exchanges[my].finished;
-        exchanges[my + 2].attempt = exchanges[my].attempt;
         exchange_is_over(my)
     :: else
     fi
@@ -239,26 +228,10 @@ inline adopts_strays(my) {
     o = 0
 }
 
-#if ORDERS == 1
-#define any_order(is) is(0)
-#else
-#define any_order(is) (is(0) || is(1))
-#endif
-#define is_pending(o) (orders[o].status == pending)
-
-#define in_order(o, w) (orders[o].worker_id == w)
-#define in_orders(w) (orders[0].worker_id == w || orders[ORDERS - 1].worker_id == w)
-#define in_exchanges(w) (exchanges[0].worker_id == w || exchanges[1].worker_id == w || \
-    exchanges[2].worker_id == w || exchanges[3].worker_id == w)
-#define in_attempts(w) (attempts[0].worker_id == w || attempts[1].worker_id == w || attempts[2].worker_id == w)
-#define in_processes(w) (processes[0].worker_id == w || processes[1].worker_id == w)
-#define is_new(w) (workers[w].swept_at && \
-    !in_processes(w) && !in_orders(w) && !in_exchanges(w) && !in_attempts(w))
-
 active [2] proctype worker() {
     byte my = _pid;
     do
-    :: d_step {
+    :: d_step {                                  /* register */
         me.worker_id == 0 && (is_new(1) || is_new(2) || is_new(3) || is_new(4) || is_new(5)) ->
         i = 1;
         do :: !is_new(i) -> i++ :: else -> break od;
@@ -267,41 +240,39 @@ active [2] proctype worker() {
         workers[i].dead_at = false;
         workers[i].swept_at = false
         }
-    :: d_step { me.worker_id != 0 && workers[me.worker_id].dead_at && !exchanges[my].sent -> forgets_all(my) }
-#ifdef DEATH_REVOKED
-    :: d_step { me.worker_id != 0 && workers[me.worker_id].dead_at -> workers[me.worker_id].dead_at = false }
-#endif
-    :: d_step {                                  /* it is killed */
+    :: d_step {                                  /* beat: it learns that it is dead */
+        me.worker_id != 0 && workers[me.worker_id].dead_at && !exchanges[my].sent -> forgets_all(my)
+        }
+    :: d_step { without(dead_at_in_heartbeat) && me.worker_id != 0 -> workers[me.worker_id].dead_at = false }
+    :: d_step {
         faults > 0 && me.worker_id != 0 && !(exchanges[my].sent && exchanges[my + 2].sent) -> faults--;
+        printf("process %d is killed\n", my);
         leaves_behind(my);
         forgets_all(my)
         }
 
     /* strays: when the connection was lost, and twenty seconds later, when nothing that it carried can
      * commit any more and what had ended has been handed in again */
-#ifdef WITHOUT_SECOND_LOOK
-    :: d_step { me.stray_looks == FIRST -> me.stray_looks = 0; adopts_strays(my) }
-#elif defined(WITHOUT_STRAYS)
-    :: d_step { me.stray_looks == FIRST -> me.stray_looks = 0 }
-#else
-    :: d_step { me.stray_looks == FIRST -> me.stray_looks = SECOND; adopts_strays(my) }
-#endif
+    :: d_step {
+        me.stray_looks == FIRST ->
+        me.stray_looks = (without(second_look) || without(strays) -> 0 : SECOND);
+        if :: !without(strays) -> adopts_strays(my) :: else fi
+        }
     :: d_step {
         me.stray_looks == SECOND && !exchanges[my].sent && !exchanges[my + 2].sent && !unfinished ->
         me.stray_looks = 0;
         adopts_strays(my)
         }
 
-    /* exchange */
-    :: d_step {
-        (me.outcome == returned || me.order == NONE && me.worker_id != 0 && any_order(is_pending)) &&
+    :: d_step {                                  /* exchange */
+        (me.outcome == returned || me.order == NONE && me.worker_id != 0 && some_pending) &&
         me.stray_looks != FIRST && !exchanges[my].sent ->
         exchange_begins(my, me.worker_id, me.order, me.attempt)
         }
-    :: d_step {                                  /* and is answered */
+    :: d_step {                                  /* and it is answered */
         exchanges[my].sent ->
         exchange_commits(my);
-        drops_hand;
+        drops(my);
         if
         :: o < ORDERS -> me.order = o; me.attempt = orders[o].attempt; me.outcome = claimed
         :: o == ORDERS && !exchanges[my].alive -> forgets_all(my)
@@ -309,27 +280,26 @@ active [2] proctype worker() {
         fi;
         exchange_is_over(my)
         }
-    :: d_step {                                  /* and is not */
+    :: d_step {                                  /* or never */
         faults > 0 && exchanges[my].sent && !exchanges[my + 2].sent -> faults--;
-        printf("process %d loses its connection\n", my);
+        printf("process %d loses its connection during an exchange\n", my);
         leaves_behind(my);
         me.stray_looks = FIRST
         }
 
-    /* end */
-    :: d_step {
-        unfinished && me.stray_looks != FIRST && has_row ->
+    :: d_step {                                  /* end */
+        unfinished && me.stray_looks != FIRST && !is_busy ->
         end(me.order, me.attempt, me.worker_id, me.outcome);
-        drops_hand
+        drops(my)
         }
-    :: d_step {                                  /* unanswered: it is handed in again */
-        faults > 0 && unfinished && me.stray_looks != FIRST && has_row -> faults--;
+    :: d_step {                                  /* not answered: it will be handed in again */
+        faults > 0 && unfinished && me.stray_looks != FIRST && !is_busy -> faults--;
         end(me.order, me.attempt, me.worker_id, me.outcome);
+        printf("process %d does not learn of it\n", my);
         me.stray_looks = FIRST
         }
 
-    /* attempts */
-    :: d_step {
+    :: d_step {                                  /* a claim goes to a slot */
         me.outcome == claimed && (place_in(0) || place_in(1) || place_in(2)) ->
         s = 0;
         do :: !place_in(s) -> s++ :: else -> break od;
@@ -347,42 +317,31 @@ active [2] proctype worker() {
 }
 
 /* A slot: a handler in a thread. One that was given up, or whose process is dead, goes on as if nothing
- * had happened, or stops anywhere. */
+ * had happened, or stops anywhere: the model trusts the fence alone, not that a thread can be cut off. */
 
 #define it attempts[k]
 #define its orders[attempts[k].order]
-#define mine held(it.order, it.attempt, it.worker_id)
+#define is_mine held(it.order, it.attempt, it.worker_id)
+#define is_poison (POISON && it.order == 0)
+#define in_handler (it.running && it.transaction == none && !resolving)
 
-inline forgotten(k) {
-    it.transaction = none;
-    it.process = 0; it.order = 0; it.attempt = 0; it.worker_id = 0
-}
-
-inline is_over(k) {                              /* a transaction that has the row is the server's to end */
-    it.running = false;
-    it.wanted = false;
+inline tidies(k) {                               /* a transaction that has the row is the server's to end */
     if
-    :: it.transaction != committing && it.transaction != deserted -> forgotten(k)
+    :: !it.running && it.transaction != committing && it.transaction != deserted ->
+        it.transaction = none; it.process = 0; it.order = 0; it.attempt = 0; it.worker_id = 0
     :: else
     fi
 }
 
+inline is_over(k) { it.running = false; it.wanted = false; tidies(k) }
+
 inline reports(k, what) {
-    if
-    :: it.wanted -> processes[it.process].outcome = what
-    :: else
-    fi;
+    if :: it.wanted -> processes[it.process].outcome = what :: else fi;
     is_over(k)
 }
 
-inline reports_settled(k) {
-    if
-    :: it.wanted ->
-        processes[it.process].outcome = nothing;
-        processes[it.process].order = NONE;
-        processes[it.process].attempt = 0
-    :: else
-    fi;
+inline reports_settled(k) {                      /* nothing is left to write */
+    if :: it.wanted -> drops(it.process) :: else fi;
     is_over(k)
 }
 
@@ -394,96 +353,80 @@ inline commits(k) {
     has_effect_if_completed(it.order)
 }
 
-inline rolls_back(k) {
-    its.locked = false;
-    it.transaction = none
-}
-
-#ifdef POISON
-#define is_poison (it.order == 0)
-#else
-#define is_poison false
-#endif
-#define in_handler (it.running && it.transaction == none && !resolving)
+inline rolls_back(k, to) { its.locked = false; it.transaction = to }
 
 active [SLOTS] proctype slot() {
     byte k = _pid - 2;
     bool resolving;
     do
     /* the handler */
-#ifdef POISON
-    :: d_step { in_handler && it.order == 0 -> forgets_all(it.process); is_over(k) }
-#endif
-#ifndef WITHOUT_TRANSACTION
-    :: d_step { in_handler && !is_poison -> reports(k, returned) }
-#endif
+    :: d_step { in_handler && is_poison -> forgets_all(it.process); is_over(k) }
+    :: d_step { in_handler && !is_poison && !without(completion_in_transaction) -> reports(k, returned) }
     :: d_step { in_handler && !is_poison -> reports(k, raised) }
     :: d_step { in_handler && !is_poison -> it.transaction = open }         /* BEGIN and its own writes */
-#ifdef WITHOUT_TRANSACTION
-    :: d_step { it.transaction == open -> takes_effect_once(it.order); it.transaction = none; reports(k, returned) }
-#else
+    :: d_step { without(completion_in_transaction) && it.transaction == open ->
+        printf("what attempt %d wrote for order %d is committed\n", it.attempt, it.order);
+        it.transaction = none;
+        takes_effect_once(it.order);
+        reports(k, returned)
+        }
 
-    /* complete */
-    :: d_step { it.transaction == open && mine && !its.locked -> its.locked = true; it.transaction = locking }
-    :: d_step { it.transaction == open && !mine -> it.transaction = none; reports_settled(k) }
-
-    /* commit */
+    /* complete, then COMMIT, and _resolve if that is not answered */
+    :: d_step { it.transaction == open && is_mine && !its.locked -> it.transaction = locking; its.locked = true }
+    :: d_step { it.transaction == open && !is_mine -> it.transaction = none; reports_settled(k) }
     :: d_step { it.transaction == locking -> commits(k); reports_settled(k) }
-    :: d_step { faults > 0 && it.transaction == locking -> faults--; it.transaction = committing; resolving = true }
+    :: d_step {
+        faults > 0 && it.transaction == locking -> faults--;
+        printf("COMMIT of order %d, attempt %d is not answered\n", it.order, it.attempt);
+        it.transaction = committing;
+        resolving = true
+        }
     :: d_step { it.running && it.transaction == broken -> it.transaction = none; resolving = true }
 
-    /* _resolve */
-#ifdef COMMIT_BELIEVED
-    :: d_step { resolving -> resolving = false; reports_settled(k) }
-#else
-    :: d_step { resolving && !mine -> resolving = false; reports_settled(k) }
-    :: d_step { resolving && mine && !its.locked -> resolving = false; reports(k, raised) }
-#endif
+    :: d_step { resolving && without(resolving_commit) -> resolving = false; reports_settled(k) }
+    :: d_step { resolving && !is_mine -> resolving = false; reports_settled(k) }      /* completed, or lost */
+    :: d_step { resolving && is_mine && !its.locked -> resolving = false; reports(k, raised) }
 
-    /* stopped */
-    :: d_step {
+    :: d_step {                                  /* it stops */
         it.running && !it.wanted ->
-        if :: it.transaction == locking -> it.transaction = deserted :: else fi;
+        if
+        :: it.transaction == locking ->
+            printf("a handler stops, its transaction has order %d\n", it.order);
+            it.transaction = deserted
+        :: else
+        fi;
         resolving = false;
         is_over(k)
         }
-#endif
     od
 }
 
-/* The server ends what clients have left, and may crash: so may a lease run out. */
+/* The server ends what clients have left. It may crash, and a lease may run out. */
 
-#ifdef WITHOUT_IDLE_TIMEOUT
-#define is_ended(k) (attempts[k].transaction == committing)
-#else
-#define is_ended(k) (attempts[k].transaction == committing || attempts[k].transaction == deserted)
-#endif
-
-inline tidies(k) { if :: !it.running -> forgotten(k) :: else fi }
+#define is_ended(k) (attempts[k].transaction == committing || \
+    attempts[k].transaction == deserted && !without(idle_timeout))
 
 inline crashes() {
     for (i : 0 .. 3) {
-        if :: exchanges[i].sent && i < 2 -> processes[i].stray_looks = FIRST :: else fi;
+        if :: i < 2 && exchanges[i].sent -> processes[i].stray_looks = FIRST :: else fi;
         exchange_is_over(i)
     }
     for (s : 0 .. SLOTS - 1) {
         if
-        :: attempts[s].transaction == open || attempts[s].transaction == locking ->
-            rolls_back(s);
-            attempts[s].transaction = broken
-        :: attempts[s].transaction == committing || attempts[s].transaction == deserted ->
-            rolls_back(s);
-            tidies(s)
+        :: attempts[s].transaction == open || attempts[s].transaction == locking -> rolls_back(s, broken)
+        :: attempts[s].transaction == committing || attempts[s].transaction == deserted -> rolls_back(s, none)
         :: else
-        fi
+        fi;
+        tidies(s)
     }
+    s = 0
 }
 
-/* A step for each index: one line each where they are used, so that coverage counts them as one. */
+/* A step for each index. All of a kind stand in one line, because coverage is counted by lines. */
 #define COMMITS_LATE(x) :: d_step { exchanges[x].sent -> exchange_commits(x); exchange_is_over(x) }
 #define NEVER_COMMITS(x) :: d_step { exchanges[x].sent -> exchange_is_over(x) }
 #define COMMITS_UNHEARD(k) :: d_step { attempts[k].transaction == committing -> commits(k); tidies(k) }
-#define IS_ENDED(k) :: d_step { is_ended(k) -> rolls_back(k); tidies(k) }
+#define ROLLS_BACK(k) :: d_step { is_ended(k) -> rolls_back(k, none); tidies(k) }
 #define LEASE_RUNS_OUT(w) \
     :: d_step { \
         faults > 0 && !workers[w].dead_at && in_processes(w) -> faults--; \
@@ -496,50 +439,33 @@ active proctype server() {
     COMMITS_LATE(2) COMMITS_LATE(3)
     NEVER_COMMITS(2) NEVER_COMMITS(3)
     COMMITS_UNHEARD(0) COMMITS_UNHEARD(1) COMMITS_UNHEARD(2)
-    IS_ENDED(0) IS_ENDED(1) IS_ENDED(2)
+    ROLLS_BACK(0) ROLLS_BACK(1) ROLLS_BACK(2)
     LEASE_RUNS_OUT(1) LEASE_RUNS_OUT(2) LEASE_RUNS_OUT(3) LEASE_RUNS_OUT(4) LEASE_RUNS_OUT(5)
-    :: d_step { faults > 0 -> faults--; printf("the server crashes\n"); crashes(); skip }
+    :: d_step { faults > 0 -> faults--; printf("the server crashes\n"); crashes() }
     :: d_step { faults > 0 -> faults-- }         /* a fault is spared, so that fairness forces none */
     od
 }
 
-/* Housekeeping, which any worker does for all. */
+/* Housekeeping, which any worker does for all. A process that has died holds no session lock. */
+
+#define is_orphan(o) (workers[orders[o].worker_id].dead_at && !orders[o].locked && \
+    (orders[o].status == processing || without(status_in_sweep) && orders[o].worker_id != 0))
+#define holds(o, w) (orders[o].status == processing && orders[o].worker_id == w)
+/* Two leases after a death nothing that the dead had sent is on its way any more. */
+#define is_swept(w) (workers[w].dead_at && !workers[w].swept_at && !holds(0, w) && !holds(ORDERS - 1, w) && \
+    (!in_exchanges(w) || without(delay_in_mark_swept)))
 
 #define is_gone(w) (!workers[w].dead_at && !in_processes(w))
-#ifdef SWEEP_WITHOUT_STATUS
-#define is_orphan(o) (orders[o].worker_id != 0 && workers[orders[o].worker_id].dead_at && !orders[o].locked)
-#else
-#define is_orphan(o) (orders[o].status == processing && workers[orders[o].worker_id].dead_at && !orders[o].locked)
-#endif
-#define works_on(o, w) (orders[o].status == processing && orders[o].worker_id == w)
-#define holds_nothing(w) (!works_on(0, w) && !works_on(ORDERS - 1, w))
-/* Two leases after a death nothing that the dead had sent is on its way any more. */
-#ifdef SWEPT_AT_ONCE
-#define is_swept(w) (workers[w].dead_at && !workers[w].swept_at && holds_nothing(w))
-#else
-#define is_swept(w) (workers[w].dead_at && !workers[w].swept_at && holds_nothing(w) && !in_exchanges(w))
-#endif
-
-#define DECLARE_DEAD(w) \
-    :: d_step { is_gone(w) -> printf("id %d is declared dead\n", w); workers[w].dead_at = true }
+#define DECLARE_DEAD(w) :: d_step { is_gone(w) -> printf("id %d is dead\n", w); workers[w].dead_at = true }
+#define SWEEP(o) :: d_step { is_orphan(o) && !without(sweep) -> move(o, rescued) }
 #define MARK_SWEPT(w) :: d_step { is_swept(w) -> printf("id %d is swept\n", w); workers[w].swept_at = true }
 #define RETURN_DUE(o) :: d_step { orders[o].status == retrying -> orders[o].status = pending }
-#ifdef WITHOUT_RESCUE
-#define SWEEP(o)
-#else
-#define SWEEP(o) :: d_step { is_orphan(o) -> move(o, rescued) }
-#endif
 
 active proctype housekeeping() {
     do
     DECLARE_DEAD(1) DECLARE_DEAD(2) DECLARE_DEAD(3) DECLARE_DEAD(4) DECLARE_DEAD(5)
+    SWEEP(0) SWEEP(ORDERS - 1)
     MARK_SWEPT(1) MARK_SWEPT(2) MARK_SWEPT(3) MARK_SWEPT(4) MARK_SWEPT(5)
-#if ORDERS == 1
-    SWEEP(0)
-    RETURN_DUE(0)
-#else
-    SWEEP(0) SWEEP(1)
-    RETURN_DUE(0) RETURN_DUE(1)
-#endif
+    RETURN_DUE(0) RETURN_DUE(ORDERS - 1)
     od
 }

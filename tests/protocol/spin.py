@@ -13,6 +13,9 @@ MODELS = Path(__file__).parent
 MEMORY_MEGABYTES = 1900
 SEARCH_SECONDS = 600
 
+_EXPECTED_IDLE = re.compile(r"\bwithout\(|\bis_poison ->")
+"""Steps that only a missing fence or a poisonous order allows."""
+
 
 class SpinError(Exception):
     """Spin, or the model, did not do what a verdict needs."""
@@ -84,7 +87,11 @@ def _require_completeness(configuration: Configuration, report: str) -> None:
 def _replay(configuration: Configuration, folder: Path) -> tuple[str, tuple[str, ...]]:
     """Return the promise that broke and what the model prints on the way there."""
     trail = _run(["spin", *_switches(configuration), "-t", "-B", _file(configuration)], folder)
-    story = tuple(line.strip() for line in trail.splitlines() if line.startswith("    "))
+    story = tuple(
+        line.strip().replace("<<<<<START OF CYCLE>>>>>", "... and from here on for ever:")
+        for line in trail.splitlines()
+        if line.startswith("    ")
+    )
     source = (folder / _file(configuration)).read_text().splitlines()
     if broken := re.search(r":(\d+), Error: assertion violated", trail):
         above = "\n".join(source[: int(broken[1])])
@@ -99,11 +106,15 @@ def _replay(configuration: Configuration, folder: Path) -> tuple[str, tuple[str,
 def _idle(configuration: Configuration, report: str, folder: Path) -> tuple[str, ...]:
     """Return the lines of the model with a step that the search never took."""
     taken = set(re.findall(r"^\s*\d+\s+trans\s+(\d+) ", report, re.MULTILINE))
-    steps = re.findall(r"\(tr\s+(\d+)\).*\.pml:(\d+) => (?:D_STEP(\d+))?", _run(["./pan", "-d"], folder))
+    steps = re.findall(
+        r"\(tr\s+(\d+)\).*\.pml:(\d+) => (?:D_STEP(\d+))?",
+        _run(["./pan", "-d"], folder).partition("\nclaim ")[0],
+    )
     lines = {int(step or line) for _, line, step in steps}
     lines -= {int(step or line) for number, line, step in steps if number in taken}
     source = (folder / _file(configuration)).read_text().splitlines()
-    return tuple(source[line - 1].strip() for line in sorted(lines) if source[line - 1].strip() != "}")
+    idle = (source[line - 1].strip() for line in sorted(lines))
+    return tuple(step for step in idle if step != "}" and not _EXPECTED_IDLE.search(step))
 
 
 def _switches(configuration: Configuration) -> list[str]:

@@ -11,7 +11,9 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.parametrize(
     "configuration",
     [
-        pytest.param(configuration, id=configuration.name, marks=[pytest.mark.slow] if configuration.slow else [])
+        pytest.param(
+            configuration, id=configuration.name, marks=[pytest.mark.slow] if configuration.slow else []
+        )
         for configuration in CONFIGURATIONS
     ],
 )
