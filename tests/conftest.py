@@ -3,8 +3,8 @@
 The server is a temporary embedded one, or the one that `TEST_DATABASE_URL` names (its role must be
 allowed to create databases). `DATABASE_URL` and `ORDERS_*` of the caller are out of sight.
 
-With `TEST_POOLER=pgbouncer` every test's database is reached through a PgBouncer in transaction mode;
-tests marked `direct` can't be run so.
+With `TEST_POOLER=pgbouncer` every test's database is reached through a PgBouncer in transaction mode, and
+only tests that have one run; those marked `direct` can't.
 """
 
 import os
@@ -34,6 +34,15 @@ TEST_POOLER = os.environ.get("TEST_POOLER")
 
 for _name in [name for name in os.environ if name.startswith(("ORDERS_", "PG")) or name == "DATABASE_URL"]:
     del os.environ[_name]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
+    """With a pooler leave out what has no database behind it, or servers and poolers of its own."""
+    if TEST_POOLER:
+        apart = {"private_server", "start_pooler"}
+        pooled = [item for item in items if "way" in item.fixturenames and not apart & {*item.fixturenames}]
+        config.hook.pytest_deselected(items=[item for item in items if item not in pooled])
+        items[:] = pooled
 
 
 @pytest.fixture(scope="session")
