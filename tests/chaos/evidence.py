@@ -1,6 +1,5 @@
 """What the harness saw itself, for the judge and the report."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -38,8 +37,3 @@ class Evidence:
     failures: list[str] = field(default_factory=list)
     lease_seconds: float = 10.0
     pooled: bool = False
-
-
-def overlaps(spans: Iterable[Span], began_at: float, ended_at: float) -> bool:
-    """Tell whether any of the spans has a moment in common with this one."""
-    return any(began <= ended_at and ended >= began_at for began, ended in spans)

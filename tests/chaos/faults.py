@@ -89,8 +89,10 @@ class Injector:
     def _happen(self, kind: str, dice: Random) -> None:
         fault = FAULTS[kind](self._scene, dice)
         try:
-            with self._scene.happening(kind, next(fault)), suppress(psycopg.OperationalError):
-                next(fault, None)  # another fault may have the server away
+            if words := next(fault, None):
+                # Another fault may have the server away.
+                with self._scene.happening(kind, words), suppress(psycopg.OperationalError):
+                    next(fault, None)
         except Exception as error:  # noqa: BLE001 - a fault that fails is the harness's own failure
             self.failures.append(f"{kind}: {type(error).__name__}: {error}")
             self._scene.over.set()

@@ -1,4 +1,4 @@
-"""What happens to processes. Each fault first yields what it is about to do, then does it, and undoes it."""
+"""What happens to processes. Each fault first yields what it is about to do, unless there is nothing to."""
 
 from collections.abc import Iterator
 from random import Random
@@ -38,18 +38,19 @@ def restart_api(scene: Scene, dice: Random) -> Iterator[str]:
 
 def stop_worker(scene: Scene, dice: Random) -> Iterator[str]:
     """Freeze a worker, shorter than its lease."""
-    machine, seconds = scene.worker(dice), dice.uniform(0.5, 4)
-    yield f"{machine.name} for {seconds:.1f} s"
-    with scene.stopped(machine):
-        scene.pause(seconds)
+    yield from _stop_worker(scene, dice, seconds=dice.uniform(0.5, 4))
 
 
 def stop_worker_beyond_its_lease(scene: Scene, dice: Random) -> Iterator[str]:
     """Freeze a worker until others have its orders, and let it wake up as a zombie."""
-    machine, seconds = scene.worker(dice), dice.uniform(13, 16)
-    yield f"{machine.name} for {seconds:.1f} s"
-    with scene.stopped(machine):
-        scene.pause(seconds)
+    yield from _stop_worker(scene, dice, seconds=dice.uniform(13, 16))
+
+
+def _stop_worker(scene: Scene, dice: Random, *, seconds: float) -> Iterator[str]:
+    if machine := scene.worker_to_stop(dice):
+        yield f"{machine.name} for {seconds:.1f} s"
+        with scene.stopped(machine):
+            scene.pause(seconds)
 
 
 def stop_api(scene: Scene, dice: Random) -> Iterator[str]:

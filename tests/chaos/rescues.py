@@ -6,7 +6,7 @@ from uuid import UUID
 
 import psycopg
 
-from tests.chaos.evidence import Breach, Evidence, overlaps
+from tests.chaos.evidence import Breach, Evidence
 from tests.chaos.faults import HARMLESS
 
 KILLED_SECONDS = 5.0
@@ -20,13 +20,19 @@ GRACE_SECONDS = 5.0
 class Rescue:
     """One order taken from a worker. `seconds` count from the worker's end or the begin of its stall.
 
-    `disturbed` means that something else was wrong meanwhile or in the lease before.
+    `seconds_undisturbed` count from when nothing else was wrong any more; they are fewer if something was,
+    also in the lease before.
     """
 
     order_id: UUID
     seconds: float
+    seconds_undisturbed: float
     killed: bool
-    disturbed: bool
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether more was wrong than that one worker."""
+        return self.seconds_undisturbed < self.seconds
 
 
 _RESCUED = """
@@ -42,14 +48,17 @@ ORDER BY attempts.ended_at
 
 
 def measure(connection: psycopg.Connection[Any], evidence: Evidence) -> list[Rescue]:
-    """Find what caused each rescue, and how long it took; leave out those with no cause we know."""
+    """Find what caused each rescue, and how long it took; leave out those with no cause we know.
+
+    Nothing is said about orders that a fault had locked.
+    """
     rescues = []
     for order_id, rescued_at, pid, claimed_at in connection.execute(_RESCUED):
         cause = _cause(evidence, pid, claimed_at=claimed_at, rescued_at=rescued_at)
-        if cause is not None:
+        if cause is not None and order_id not in evidence.locked:
             lost_at, killed = cause
-            disturbed = order_id in evidence.locked or _is_disturbed(evidence, lost_at, until=rescued_at)
-            rescues.append(Rescue(order_id, rescued_at - lost_at, killed=killed, disturbed=disturbed))
+            since = _undisturbed_since(evidence, lost_at, until=rescued_at)
+            rescues.append(Rescue(order_id, rescued_at - lost_at, rescued_at - since, killed=killed))
     return rescues
 
 
@@ -66,24 +75,33 @@ def _cause(
     return None
 
 
-def _is_disturbed(evidence: Evidence, lost_at: float, *, until: float) -> bool:
-    others = [
+def _undisturbed_since(evidence: Evidence, lost_at: float, *, until: float) -> float:
+    """Return when the last other thing that was wrong came right, `lost_at` if nothing was.
+
+    The lease before counts too: what ended in it counts as ended when the worker was lost and a moment more.
+    """
+    spans = [
         (each.began_at, each.ended_at)
         for each in evidence.happenings
         if each.kind not in HARMLESS
         # The stall that is the cause.
         and not (each.kind.startswith("stop-worker") and abs(each.began_at - lost_at) < 1)
     ]
-    return overlaps([*others, *evidence.away], lost_at - evidence.lease_seconds, until)
+    ends = [
+        max(ended_at, lost_at + 0.001)
+        for began_at, ended_at in [*spans, *evidence.away]
+        if began_at <= until and ended_at >= lost_at - evidence.lease_seconds
+    ]
+    return min(max(ends, default=lost_at), until)
 
 
 def breaches(rescues: list[Rescue], evidence: Evidence) -> list[Breach]:
-    """Return the undisturbed ones that took too long."""
+    """Return those that took too long; one that was disturbed may take a lease and a little from then on."""
     found = []
     for rescue in rescues:
-        by_session = rescue.killed and not evidence.pooled
+        by_session = rescue.killed and not evidence.pooled and not rescue.disturbed
         limit = KILLED_SECONDS if by_session else evidence.lease_seconds + GRACE_SECONDS
-        if not rescue.disturbed and rescue.seconds > limit:
-            words = f"claimable again after {rescue.seconds:.1f} s, {limit:g} s are promised"
+        if rescue.seconds_undisturbed > limit:
+            words = f"claimable again after {rescue.seconds_undisturbed:.1f} s, {limit:g} s are promised"
             found.append(Breach("rescue", rescue.order_id, words))
     return found

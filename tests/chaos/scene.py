@@ -54,6 +54,11 @@ class Scene:
         """Choose the machine of a worker."""
         return dice.choice([machine for machine in self.supervisor.machines if machine.worker])
 
+    def worker_to_stop(self, dice: Random) -> Machine | None:
+        """Choose the machine of a worker that is not stopped; None if it is the last one."""
+        running = [each for each in self.supervisor.machines if each.worker and not each.stopped]
+        return dice.choice(running) if len(running) > 1 else None
+
     def api(self, dice: Random) -> Machine:
         """Choose the machine of an API process."""
         return dice.choice([machine for machine in self.supervisor.machines if not machine.worker])

@@ -26,8 +26,8 @@ _WORKER = {
 }
 _WORKERS = {
     "worker-1": {**_WORKER, "ORDERS_TIMEOUT_SECONDS": "4"},
-    "worker-2": {**_WORKER, "ORDERS_TIMEOUT_SECONDS": "4"},
-    # Without a limit, so that nothing but the fence stands against what it does after a long stop.
+    # Without a limit, so that nothing but the fence stands against what these do after a long stop.
+    "worker-2": _WORKER,
     "worker-3": _WORKER,
 }
 
