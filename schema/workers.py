@@ -130,13 +130,15 @@ def leave(connection: psycopg.Connection[Any], worker_id: str) -> None:
 
 
 _PRUNE = """
-DELETE FROM workers
-WHERE worker_id IN (
+WITH old AS MATERIALIZED (
     SELECT worker_id
     FROM workers
     WHERE swept_at < clock_timestamp() - INTERVAL '1 day'
     LIMIT 100
-    FOR UPDATE SKIP LOCKED)
+    FOR UPDATE SKIP LOCKED
+)
+DELETE FROM workers
+WHERE worker_id = ANY (ARRAY (SELECT worker_id FROM old))
 """
 
 
