@@ -15,6 +15,9 @@ from schema.unfinished import MOVE, NEXT_STATE
 SESSION_GRACE_SECONDS = 2.0
 """How long a worker's session lock must have been free: a living one takes it again within a second."""
 
+UNDECIDED_MILLISECONDS = 1000
+"""How long a caller may look at what it has declared before it commits: it has its suspects locked."""
+
 LIMIT = 1000
 """Orders that one sweep moves at most."""
 
@@ -22,7 +25,8 @@ _DECLARE_DEAD = f"""
 WITH now AS MATERIALIZED (
     SELECT clock_timestamp() AS at,
            LEAST(%(watched_seconds)s, EXTRACT(epoch FROM clock_timestamp() - pg_postmaster_start_time()))
-               AS watched_seconds
+               AS watched_seconds,
+           set_config('idle_in_transaction_session_timeout', '{UNDECIDED_MILLISECONDS}', true)
 ),
 sessions AS MATERIALIZED (
     SELECT (classid::bigint << 32) | objid::bigint AS session_key
@@ -67,6 +71,9 @@ def declare_dead(
     lease is longer: after a restart or a failover the living need time to be heard again. A process that
     has been `running_seconds` only may be the first that found a new server: until a lease is over it
     goes by the sessions alone, which the living take up again within a second.
+
+    In an open transaction the server gives the caller `UNDECIDED_MILLISECONDS` to end it: nobody else can
+    declare the same workers dead meanwhile.
     """
     rows = connection.execute(
         _DECLARE_DEAD, {"watched_seconds": watched_seconds, "running_seconds": running_seconds}

@@ -47,6 +47,20 @@ def test_worker_whose_lease_is_over_is_dead_for_good(queue: Any) -> None:
     assert queue.worker_row("beating").dead_at is None
 
 
+@pytest.mark.usefixtures("watched")
+def test_caller_that_stands_still_with_its_verdict_uncommitted_is_not_waited_for(
+    queue: Any, connect: Callable[[], Connection], wait_until: Callable[..., Any]
+) -> None:
+    queue.worker("silent", lease_seconds=LEASE, heartbeat_at=silent_since(queue, "2 seconds"))
+    stalled = connect()
+    stalled.execute("BEGIN")
+    assert rescue.declare_dead(stalled, watched_seconds=WATCHED) == ["silent"]
+    assert declare(queue) == []
+
+    wait_until(lambda: declare(queue) == ["silent"], seconds=5)
+    stalled.close()
+
+
 @pytest.fixture
 def sessionless(queue: Any) -> str:
     """A worker that beat just now and whose session lock is free."""
