@@ -1,6 +1,8 @@
 """Make each call in the real database and in the model, and compare the answers and all rows."""
 
-from collections.abc import Callable, Hashable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -42,16 +44,27 @@ class Agreement(RuleBasedStateMachine):
     ) -> Any:
         """Make one call in both queues, in the session `at`; return the answer that both give."""
         self.call = model.__name__
-        try:
+        with self.without_error():
             answer = _answer(real, self.real.sessions[at], *given, **named)
-        except psycopg.Error as error:
-            raise DifferenceError(
-                self.call, type(error).__name__, real=error, model="no such error"
-            ) from error
         foretold = self.foretell(at, model, *given, **named)
         if answer != foretold:
             raise DifferenceError(self.call, "answer", real=answer, model=foretold)
         return answer
+
+    def by_hand(self, at: str, call: str, statement: str, parameters: Sequence[object]) -> None:
+        """Execute what a person may, whatever the queue's own statements have locked."""
+        self.call = call
+        with self.without_error():
+            self.real.sessions[at].execute(statement, parameters)
+
+    @contextmanager
+    def without_error(self) -> Iterator[None]:
+        """Take an error of the database's for a difference: the model has none."""
+        try:
+            yield
+        except psycopg.Error as error:
+            name = type(error).__name__
+            raise DifferenceError(self.call, name, real=error, model="no such error") from error
 
     def foretell(self, at: str, model: Callable[..., Any], *given: Any, **named: Any) -> Any:
         """Make one call in the model only; return its answer."""
@@ -69,7 +82,7 @@ class Agreement(RuleBasedStateMachine):
         anybody = Queue(self.database)
         for kind, rows in self.real.committed().items():
             foretold = anybody.rows(kind)
-            if sorted(rows, key=repr) != sorted(foretold, key=repr):
+            if Counter(rows) != Counter(foretold):
                 raise DifferenceError(
                     self.call,
                     _columns(rows, foretold) or f"rows of {kind.TABLE}",

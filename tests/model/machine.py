@@ -4,13 +4,14 @@ In each session a transaction may be open: then what a call writes stays uncommi
 while the other session goes on.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, rule
+from hypothesis.stateful import initialize
 
 from schema import cancel, completion, exchange, orders, pause, redrive, rescue, retries, unfinished, workers
 from schema.exchange import Fence
@@ -18,7 +19,7 @@ from schema.orders import NewOrder
 from schema.states import Outcome, Status
 from schema.unfinished import Ending
 from tests.model.agreement import Agreement
-from tests.model.calls import Call, call, calls
+from tests.model.calls import call, calls, made_by
 from tests.model.database import SESSIONS, START, RealQueue, disconnect
 from tests.model.queue import Queue
 from tests.model.tables import Entry, Order, Switch, Worker
@@ -35,6 +36,7 @@ HOLDER = st.none() | WORKER
 """Who uses a claim: None is the worker that made it."""
 
 PATIENCE = st.sampled_from([FOREVER, FOREVER, LEASE_SECONDS, LEASE_SECONDS + 0.5])
+FLOOR = st.sampled_from([0, 0, 3, 6, 9])
 MOMENT = st.sampled_from(["long ago", "last exchange", "now"])
 SESSION = st.sampled_from(SESSIONS)
 ENDING = st.tuples(
@@ -80,7 +82,7 @@ class QueueMachine(Agreement):
 
     @call(weight=5, at=SESSION)
     def submit(self, at: str) -> None:
-        if len(self.orders) == 12:
+        if len(self.orders) == 20:
             return
         order_id = orders.submit(self.real.sessions[at], NewOrder("ada", ("tea",), Decimal(1)))
         self.foretell(at, Queue.submit, order_id)
@@ -88,7 +90,7 @@ class QueueMachine(Agreement):
 
     @call(weight=2, at=SESSION)
     def register(self, at: str) -> None:
-        if len(self.workers) == 6:
+        if len(self.workers) == 8:
             return
         session = self.real.sessions[at]
         registration = workers.register(session, host="", pid=1, slots=1, lease_seconds=LEASE_SECONDS)
@@ -102,7 +104,7 @@ class QueueMachine(Agreement):
         at=SESSION,
         worker=WORKER,
         free=st.integers(1, 3),
-        floor=st.sampled_from([0, 0, 2, 4, 6]),
+        floor=FLOOR,
         limit=st.integers(1, 3),
     )
     def claim_next(self, at: str, worker: int, free: int, floor: int, limit: int) -> None:
@@ -114,10 +116,11 @@ class QueueMachine(Agreement):
         holder=HOLDER,
         finished=st.lists(CLAIM, min_size=1, max_size=3),
         free=st.integers(0, 2),
-        floor=st.sampled_from([0, 0, 2, 4, 6]),
+        floor=FLOOR,
     )
     def exchange(self, at: str, holder: int | None, finished: list[int], free: int, floor: int) -> None:
         if not self.claims:
+            self.claim_next(at, 0, free=2, floor=0, limit=2)
             return
         worker_id, _ = self.use(finished[0], holder)
         fences = sorted({self.claim(number)[1] for number in finished})
@@ -138,6 +141,7 @@ class QueueMachine(Agreement):
     @call(weight=8, at=SESSION, holder=HOLDER, endings=st.lists(ENDING, min_size=1, max_size=3))
     def end(self, at: str, holder: int | None, endings: list[tuple[int, Outcome, str | None, float]]) -> None:
         if not self.claims:
+            self.claim_next(at, 0, free=2, floor=0, limit=2)
             return
         worker_id, _ = self.use(endings[0][0], holder)
         by_fence = {self.claim(number)[1]: how for number, *how in endings}
@@ -147,8 +151,11 @@ class QueueMachine(Agreement):
     @call(weight=3, at=SESSION, holder=HOLDER, claim=CLAIM)
     def complete(self, at: str, holder: int | None, claim: int) -> None:
         """Let a handler write and complete in a transaction, which stays open for a while."""
-        if self.models[at].open or not self.claims:
+        if not self.claims:
+            self.claim_next(at, 0, free=2, floor=0, limit=2)
             return
+        if self.models[at].open:
+            self.commit(at)
         worker_id, fence = self.use(claim, holder)
         self.begin(at)
         self.real.sessions[at].execute("INSERT INTO ledger VALUES (%s, %s)", fence)
@@ -159,6 +166,7 @@ class QueueMachine(Agreement):
     @call(weight=2, at=SESSION, holder=HOLDER, claim=CLAIM)
     def look(self, at: str, holder: int | None, claim: int) -> None:
         if not self.claims:
+            self.claim_next(at, 0, free=2, floor=0, limit=2)
             return
         worker_id, fence = self.use(claim, holder)
         self.agree(at, completion.standing, Queue.standing, worker_id, fence=fence)
@@ -223,10 +231,9 @@ class QueueMachine(Agreement):
 
     @call(at=SESSION, order=ORDER)
     def refer(self, at: str, order: int) -> None:
-        """Lock an order as a row with a foreign key to it does, which is in no statement's way."""
-        self.real.sessions[at].execute(
-            "SELECT FROM orders WHERE order_id = %s FOR KEY SHARE", (self.order(order),)
-        )
+        """Insert a row with a foreign key to an order: the lock that this takes is in no statement's way."""
+        self.begin(at)
+        self.by_hand(at, "refer", "SELECT FROM orders WHERE order_id = %s FOR KEY SHARE", [self.order(order)])
 
     @call(weight=2, at=SESSION, table=st.sampled_from([Order, Order, Worker, Switch]), number=ORDER)
     def lock(self, at: str, table: type[Any], number: int) -> None:
@@ -235,9 +242,8 @@ class QueueMachine(Agreement):
         if self.can_take(at, key):
             row = self.models[at].find(key)
             self.begin(at)
-            self.real.sessions[at].execute(
-                f"SELECT FROM {table.TABLE} WHERE {table._fields[0]} = %s FOR NO KEY UPDATE", (key,)
-            )
+            statement = f"SELECT FROM {table.TABLE} WHERE {table._fields[0]} = %s FOR NO KEY UPDATE"
+            self.by_hand(at, "lock", statement, [key])
             self.foretell(at, Queue.take, row)
 
     @call(
@@ -246,22 +252,19 @@ class QueueMachine(Agreement):
         attempt=st.sampled_from([0, 999_999]),
         attempt_limit=st.sampled_from([None, 2**31 - 1]),
     )
-    def edit(self, at: str, order: int, **columns: int | None) -> None:
+    def edit(self, at: str, order: int, attempt: int, attempt_limit: int | None) -> None:
         order_id = self.order(order)
         row = self.models[at].find(order_id)
         if self.can_take(at, order_id) and row.status == Status.PENDING:
-            self.real.sessions[at].execute(
-                "UPDATE orders SET attempt = %(attempt)s, attempt_limit = %(attempt_limit)s"
-                " WHERE order_id = %(order_id)s",
-                {"order_id": order_id, **columns},
-            )
-            self.foretell(at, Queue.edit, row, **columns)
+            statement = "UPDATE orders SET (attempt, attempt_limit) = (%s, %s) WHERE order_id = %s"
+            self.by_hand(at, "edit", statement, [attempt, attempt_limit, order_id])
+            self.foretell(at, Queue.edit, row, attempt=attempt, attempt_limit=attempt_limit)
 
     @call(at=SESSION, worker=WORKER)
     def delete_worker(self, at: str, worker: int) -> None:
         worker_id = self.worker(worker)
         if self.can_take(at, worker_id):
-            self.real.sessions[at].execute("DELETE FROM workers WHERE worker_id = %s", (worker_id,))
+            self.by_hand(at, "delete_worker", "DELETE FROM workers WHERE worker_id = %s", [worker_id])
             self.foretell(at, Queue.delete, self.models[at].find(worker_id))
 
     # Time and misfortune
@@ -295,9 +298,17 @@ class QueueMachine(Agreement):
         self.database.server_started_at = self.database.now
         self.set_clock()
 
-    @rule(call=calls(list(vars().values())))
-    def make(self, call: Call) -> None:
-        getattr(self, call.name)(**call.arguments)
+    make = made_by(calls(list(vars().values())))
+
+    @classmethod
+    def favouring(cls, names: Sequence[str]) -> type["QueueMachine"]:
+        """Return a machine that makes the calls of these names far more often."""
+        methods = [getattr(cls, name) for name in dir(cls)]
+
+        class Favouring(cls):  # type: ignore[valid-type, misc]
+            make = made_by(calls(methods, favoured=names))
+
+        return Favouring
 
 
 def _declare_dead(*given: Any, **named: Any) -> list[str]:

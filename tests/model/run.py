@@ -1,5 +1,7 @@
 """Run many lives of the queue; the first difference ends the run."""
 
+from collections.abc import Sequence
+
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -7,13 +9,17 @@ from tests.model.database import RealQueue
 from tests.model.machine import QueueMachine
 
 
-def run(real: RealQueue, *, examples: int, steps: int, shrink: bool = True) -> None:
+def run(
+    real: RealQueue, *, examples: int, steps: int, shrink: bool = True, favoured: Sequence[str] = ()
+) -> None:
     """Raise the `DifferenceError` of the shortest life that shows one, with that life as a script.
 
-    Without `shrink` it is the first that was found, and always the same lives are tried.
+    Calls of `favoured` names are made more often. Without `shrink` it is the first difference that was
+    found, and always the same lives are tried.
     """
+    machine = QueueMachine.favouring(favoured) if favoured else QueueMachine
     run_state_machine_as_test(
-        lambda: QueueMachine(real),
+        lambda: machine(real),
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
