@@ -100,6 +100,10 @@ class Pooler:
             return answer.fetchall() if answer.description else []
 
     @property
+    def socket_path(self) -> str:
+        return str(self._folder / f".s.PGSQL.{PORT}")
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid

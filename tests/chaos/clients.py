@@ -19,8 +19,8 @@ MISUSE_SHARE = 0.01
 
 BEHAVIOURS = {
     # How the handler behaves, for how many seconds, how often, and whether it can do without the ledger.
-    "plain": ((0.0, 0.0), 680, True),
-    "sleep-before": ((0.1, 2.0), 120, True),
+    "plain": ((0.0, 0.0), 600, True),
+    "sleep-before": ((0.1, 2.0), 200, True),
     "sleep-after": ((0.05, 0.5), 80, False),
     "raise-once": ((0.0, 0.0), 60, True),
     "raise-twice": ((0.0, 0.0), 20, True),

@@ -50,12 +50,15 @@ HARMLESS = frozenset(
 class Injector:
     """Lets one fault after another happen, now and then two at once, in an order that `dice` decide.
 
-    Every kind comes once before one comes again.
+    Every kind comes once before one comes again. Between two are `pause_seconds` on average.
     """
 
-    def __init__(self, scene: Scene, kinds: Sequence[str], dice: Random) -> None:
+    def __init__(
+        self, scene: Scene, kinds: Sequence[str], dice: Random, *, pause_seconds: float = PAUSE_SECONDS
+    ) -> None:
         self._scene = scene
         self._kinds = kinds
+        self._pause_seconds = pause_seconds
         self._dice = dice
         self._deck: list[str] = []
         self._lasting: list[threading.Thread] = []
@@ -63,7 +66,7 @@ class Injector:
 
     def run(self) -> None:
         """Go on until the scene is over and everything is undone."""
-        while self._kinds and not self._scene.pause(0.5 + self._dice.expovariate(1 / PAUSE_SECONDS)):
+        while self._kinds and not self._scene.pause(0.5 + self._dice.expovariate(1 / self._pause_seconds)):
             count = 2 if self._dice.random() < PAIR_SHARE else 1
             for thread in [thread for _ in range(count) if (thread := self._begin())]:
                 thread.join()

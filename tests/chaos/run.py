@@ -12,7 +12,7 @@ from tests.chaos import report, verdict
 from tests.chaos.broken import DEFECTS
 from tests.chaos.clients import Crowd
 from tests.chaos.evidence import Evidence
-from tests.chaos.faults import Injector
+from tests.chaos.faults import PAUSE_SECONDS, Injector
 from tests.chaos.scene import Scene
 from tests.chaos.settings import ChaosSettings
 from tests.chaos.stage import LEASE_SECONDS, find_faketime, set_up
@@ -20,6 +20,9 @@ from tests.chaos.watch import Pulse, Sums
 
 CLIENTS = 8
 ORDERS_A_SECOND = 60.0
+
+HASTE_SECONDS = 0.5
+"""The pause between faults that are to bring a seeded defect to light."""
 
 PLACING_SECONDS = 60.0
 """How long the last orders may take to be placed once nothing is wrong any more."""
@@ -48,7 +51,8 @@ def run(settings: ChaosSettings) -> dict[str, Any]:
         scene.say(f"chaos for {settings.duration_seconds:g} s: SEED={settings.seed}")
         watches = Watches(Pulse(scene.database.connect), Sums(scene.database.connect))
         crowd = Crowd(ports, clients=CLIENTS, rate=ORDERS_A_SECOND, seed=settings.seed)
-        injector = Injector(scene, _kinds(settings), Random(settings.seed))
+        pause_seconds = HASTE_SECONDS if settings.defect else PAUSE_SECONDS
+        injector = Injector(scene, _kinds(settings), Random(settings.seed), pause_seconds=pause_seconds)
         cleaning.callback(_abort, scene, crowd)
         _live(scene, crowd, injector, watches, seconds=settings.duration_seconds)
         evidence = Evidence(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from schema import settings
 from schema.errors import SettingError
+from tests import pooler
 from tests.chaos.broken import DEFECTS
 from tests.chaos.faults import FAULTS
 
@@ -31,13 +32,20 @@ class ChaosSettings:
             seed=settings.whole_number(environment, "SEED", random.randrange(10**6), low=0, high=10**15),
             defect=_optional(environment, "BREAK", choices=tuple(DEFECTS)),
             faults=_faults(environment),
-            pooler=_optional(environment, "POOLER", choices=("pgbouncer",)),
+            pooler=_pooler(environment),
             report=Path(report) if report else None,
         )
 
 
 def _optional(environment: settings.Environment, name: str, *, choices: tuple[str, ...]) -> str:
     return settings.choice(environment, name, "", choices=choices) if environment.get(name) else ""
+
+
+def _pooler(environment: settings.Environment) -> str:
+    chosen = _optional(environment, "POOLER", choices=("pgbouncer",))
+    if chosen and not pooler.is_installed():
+        raise SettingError("POOLER", chosen, "expected it to be installed: it is Debian's package pgbouncer")
+    return chosen
 
 
 def _faults(environment: settings.Environment) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from tests.chaos.network import Network, Relay
 from tests.chaos.processes import Machine, Supervisor
 from tests.chaos.scene import Scene
 from tests.chaos.settings import ChaosSettings
+from tests.pooler import Pooler
 
 DIRECT_SHARE = 0.2
 """How often a process is started with a way to the server past the network's relays."""
@@ -18,9 +19,12 @@ DIRECT_SHARE = 0.2
 LEASE_SECONDS = 10.0
 """The default, which no process here is told."""
 
+POOL_SIZE = 60
+"""Room for a transaction of every handler's at once, and for what else workers and APIs do."""
+
 _WORKER = {
     "ORDERS_HANDLER": "tests.chaos.handler:handle",
-    "ORDERS_CONCURRENCY": "6",
+    "ORDERS_CONCURRENCY": "8",
     "ORDERS_BACKOFF_SECONDS": "0.1",
     "ORDERS_MAX_ATTEMPTS": "100",
 }
@@ -37,26 +41,35 @@ def set_up(settings: ChaosSettings, cleaning: ExitStack) -> tuple[Scene, list[in
     database = Database()
     cleaning.callback(database.destroy)
     database.start()
+    url, socket_path = _way(database, settings, cleaning)
     network = Network()
     cleaning.callback(network.close)
     supervisor = Supervisor(defect=settings.defect, faketime=find_faketime())
     cleaning.callback(supervisor.destroy)
     ports = [_free_port(), _free_port()]
     apis = {f"api-{number}": {"ORDERS_PORT": str(port)} for number, port in enumerate(ports, 1)}
-    relays = {name: network.relay(database.socket_path) for name in (*apis, *_WORKERS)}
+    relays = {name: network.relay(socket_path) for name in (*apis, *_WORKERS)}
     dice = random.Random(f"{settings.seed} ways")
     supervisor.start(
         [
             Machine(
                 name,
                 "orders_api" if name in apis else "orders_worker",
-                _environment(told, url=database.url, relay=relays[name], dice=dice),
+                _environment(told, url=url, relay=relays[name], dice=dice),
                 database.logs / f"{name}.log",
             )
             for name, told in (apis | _WORKERS).items()
         ]
     )
     return Scene(database, supervisor, relays), ports
+
+
+def _way(database: Database, settings: ChaosSettings, cleaning: ExitStack) -> tuple[str, str]:
+    """Return the connection string and the socket by which to reach the server, or a pooler before it."""
+    if not settings.pooler:
+        return database.url, database.socket_path
+    pooler = cleaning.enter_context(Pooler(database.url, default_pool_size=POOL_SIZE))
+    return pooler.url, pooler.socket_path
 
 
 def _environment(

@@ -1,0 +1,218 @@
+"""What the judge finds in a database in which one thing is wrong."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from schema.connection import Connection
+from tests.chaos import rescues, verdict
+from tests.chaos.clients import Submission
+from tests.chaos.evidence import Evidence
+from tests.chaos.handler import LEDGER
+from tests.chaos.processes import Exit
+from tests.chaos.scene import Happening
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class World:
+    """A run that is over: one order for each client, completed, with its effect in the ledger."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        connection.execute(LEDGER)
+        self.submissions = [self.place(seq) for seq in (1, 2, 3)]
+
+    def place(self, seq: int) -> Submission:
+        order_id, sent = uuid4(), Submission(f"key-{seq}", ["plain", "0", "ledger"], Decimal("2.50"))
+        sent.answered.append(order_id)
+        self.connection.execute(
+            "INSERT INTO orders (order_id, seq, user_id, item_ids, total_amount, queued_at, started_at,"
+            " finished_at, status, attempt, attempt_limit, worker_id)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'completed', 1, 100, 'w')",
+            (order_id, seq, sent.key, sent.item_ids, sent.amount, START, at(seq), at(seq + 0.1)),
+        )
+        self.connection.execute("INSERT INTO ledger VALUES (%s, %s, 1, 0)", (order_id, sent.amount))
+        return sent
+
+    @property
+    def order_id(self) -> UUID:
+        return self.submissions[1].answered[0]
+
+    def execute(self, statement: str) -> None:
+        """Change the second order; `%(id)s` is its id."""
+        self.connection.execute(statement, {"id": self.order_id})
+
+    def promises(self, **evidence: Any) -> dict[str, UUID | None]:
+        """Return the promises that the judge finds broken, each with the order that it names."""
+        seen = Evidence(submissions=self.submissions, **evidence)
+        return {each.promise: each.order_id for each in verdict.judge_all(self.connection, seen).breaches}
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def world(connection: Connection) -> Iterator[World]:
+    return World(connection)
+
+
+def test_run_in_which_nothing_is_wrong_breaks_no_promise(world: World) -> None:
+    assert world.promises() == {}
+
+
+def test_accepted_order_that_is_not_there_is_lost(world: World) -> None:
+    world.execute("DELETE FROM ledger WHERE order_id = %(id)s")
+    lost = world.order_id
+    world.execute("DELETE FROM orders WHERE order_id = %(id)s")
+
+    assert world.promises() == {"durable": lost}
+
+
+@pytest.mark.parametrize("change", ["user_id = 'eve'", "total_amount = 2.51", "item_ids[1] = 'hang'"])
+def test_stored_order_that_is_not_what_was_sent_is_found(world: World, change: str) -> None:
+    world.execute(f"UPDATE orders SET {change} WHERE order_id = %(id)s")
+
+    assert world.promises()["durable"] == world.order_id
+
+
+def test_order_that_should_have_been_completed_and_failed_is_found(world: World) -> None:
+    world.execute("DELETE FROM ledger WHERE order_id = %(id)s")
+    world.execute("UPDATE orders SET status = 'failed' WHERE order_id = %(id)s")
+
+    assert world.promises() == {"durable": world.order_id}
+
+
+def test_second_order_under_one_key_is_found(world: World) -> None:
+    again = world.place(4)
+    world.execute("UPDATE orders SET user_id = 'key-2' WHERE user_id = 'key-4'")
+
+    assert world.promises() == {"idempotent": again.answered[0]}
+
+
+def test_two_answers_to_one_key_are_found(world: World) -> None:
+    world.submissions[1].answered.append(world.submissions[0].answered[0])
+
+    assert "idempotent" in world.promises()
+
+
+def test_key_that_was_taken_with_another_order_is_found(world: World) -> None:
+    world.submissions[1].misused.append(world.order_id)
+
+    assert world.promises() == {"idempotent": world.order_id}
+
+
+def test_order_that_nobody_sent_is_found(world: World) -> None:
+    sent = world.submissions.pop()
+
+    assert world.promises() == {"idempotent": sent.answered[0]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "INSERT INTO ledger SELECT * FROM ledger WHERE order_id = %(id)s",
+        "DELETE FROM ledger WHERE order_id = %(id)s",
+        "UPDATE ledger SET amount = 3 WHERE order_id = %(id)s",
+    ],
+)
+def test_effect_that_is_not_there_exactly_once_is_found(world: World, change: str) -> None:
+    world.execute(change)
+
+    assert world.promises() == {"exactly once": world.order_id}
+
+
+def test_order_in_the_hands_of_a_dead_worker_is_found(world: World) -> None:
+    world.execute("DELETE FROM ledger WHERE order_id = %(id)s")
+    world.execute("UPDATE orders SET status = 'processing', finished_at = NULL WHERE order_id = %(id)s")
+
+    assert world.promises() == {"rescue": world.order_id}
+
+
+def test_order_that_never_ended_is_found(world: World) -> None:
+    world.execute("DELETE FROM ledger WHERE order_id = %(id)s")
+    world.execute(
+        "UPDATE orders SET status = 'retrying', retry_at = now(), finished_at = NULL, started_at = NULL,"
+        " worker_id = NULL WHERE order_id = %(id)s"
+    )
+
+    assert world.promises() == {"progress": world.order_id}
+
+
+def test_order_that_was_never_answered_is_found(world: World) -> None:
+    world.submissions.append(Submission("key-9", ["plain", "0", "none"], Decimal(1)))
+
+    assert world.promises() == {"progress": None}
+
+
+def test_order_that_others_passed_is_found_unless_a_fault_had_it_locked(world: World) -> None:
+    world.execute("UPDATE orders SET started_at = '2026-01-01 00:00:09Z' WHERE order_id = %(id)s")
+
+    assert world.promises() == {"first come, first served": world.order_id}
+    assert world.promises(locked=frozenset({world.order_id})) == {}
+
+
+def test_order_that_was_passed_while_the_server_was_slow_to_commit_it_is_late(world: World) -> None:
+    world.execute("UPDATE orders SET started_at = '2026-01-01 00:00:09Z' WHERE order_id = %(id)s")
+    queued = START.timestamp()
+
+    assert world.promises(away=[(queued, queued + 2)]) == {"first come, first served": world.order_id}
+    assert world.promises(away=[(queued, queued + 2.6)]) == {}
+
+
+def test_attempt_that_began_before_the_one_before_had_ended_is_found(world: World) -> None:
+    world.execute(
+        "INSERT INTO attempts (order_id, attempt, worker_id, seq, queued_at, started_at, ended_at, outcome)"
+        " SELECT order_id, 1, 'v', seq, queued_at, started_at, started_at + '1 hour', 'raised'"
+        " FROM orders WHERE order_id = %(id)s"
+    )
+    world.execute("UPDATE orders SET attempt = 2 WHERE order_id = %(id)s")
+
+    assert world.promises() == {"fenced": world.order_id}
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        {"differences": ["the ledger has 1, the completed orders 2"]},
+        {"failures": ["a fault failed"]},
+        {"exits": [Exit("worker-1", 1, 1, 0.0, at=1.0, expected=False)]},
+    ],
+)
+def test_what_was_seen_meanwhile_counts_too(world: World, evidence: dict[str, Any]) -> None:
+    assert len(world.promises(**evidence)) == 1
+
+
+def test_half_a_minute_without_a_completion_around_a_fault_is_found(world: World) -> None:
+    world.execute("UPDATE orders SET finished_at = '2026-01-01 00:00:34Z' WHERE seq = 3")
+    fault = Happening("kill-server", "", at(2).timestamp(), at(3).timestamp())
+
+    assert "progress" in world.promises(happenings=[fault])
+
+
+@pytest.mark.parametrize(
+    ("rescued", "disturbed_until", "slow"),
+    [(4.9, 0, False), (5.1, 0, True), (15.1, 1, False), (16.1, 1, True)],
+)
+def test_rescue_has_five_seconds_or_a_lease_and_a_little_after_another_fault(
+    world: World, rescued: float, disturbed_until: float, *, slow: bool
+) -> None:
+    world.execute(
+        "INSERT INTO attempts (order_id, attempt, worker_id, seq, queued_at, started_at, ended_at, outcome)"
+        f" VALUES (%(id)s, 1, 'w', 2, '{START}', '{at(1)}', '{at(10 + rescued)}', 'rescued')"
+    )
+    world.execute(
+        "INSERT INTO workers (worker_id, host, pid, slots, lease_seconds) VALUES ('w', '', 7, 1, 10)"
+    )
+    killed = Exit("worker-1", 7, -9, 0.0, at=at(10).timestamp(), expected=True)
+    other = Happening("kill-server", "", at(9).timestamp(), at(10 + disturbed_until).timestamp())
+    seen = Evidence([], exits=[killed], happenings=[other] if disturbed_until else [])
+
+    found = rescues.breaches(rescues.measure(world.connection, seen), seen)
+
+    assert [each.order_id for each in found] == ([world.order_id] if slow else [])
