@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +41,7 @@ def test_judge_finds_a_seeded_defect_and_names_promise_and_order(defect: str) ->
 
     assert run.returncode == 1, run.stderr
     report: dict[str, Any] = json.loads(run.stdout)
+    shutil.rmtree(Path(report["logs"]).parent)
     witnesses = {each["order_id"] for each in report["breaches"] if each["promise"] == PROMISES[defect]}
     assert witnesses - {"None"}, report
 

@@ -21,6 +21,10 @@ class Call:
     name: str
     arguments: dict[str, Any]
 
+    def make(self, machine: Any) -> None:
+        """Make it."""
+        getattr(machine, self.name)(**self.arguments)
+
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
         return f"Call({self.name}: {given})"
@@ -55,6 +59,6 @@ def made_by(strategy: st.SearchStrategy[Call]) -> Any:
 
     @rule(call=strategy)
     def make(machine: Any, call: Call) -> None:
-        getattr(machine, call.name)(**call.arguments)
+        call.make(machine)
 
     return make

@@ -21,6 +21,7 @@ from schema.unfinished import Ending
 from tests.model.agreement import Agreement
 from tests.model.calls import call, calls, made_by
 from tests.model.database import SESSIONS, START, RealQueue, disconnect
+from tests.model.pasts import ARRIVALS, PASTS
 from tests.model.queue import Queue
 from tests.model.tables import Entry, Order, Switch, Worker
 
@@ -75,10 +76,10 @@ class QueueMachine(Agreement):
 
     # Arrivals
 
-    @initialize()
-    def three_orders_and_two_workers(self) -> None:
-        for arrive in (self.submit, self.register, self.submit, self.register, self.submit):
-            arrive(SESSIONS[0])
+    @initialize(past=st.sampled_from(list(PASTS)))
+    def begin_with(self, past: str) -> None:
+        for made in (*ARRIVALS, *PASTS[past]):
+            made.make(self)
 
     @call(weight=5, at=SESSION)
     def submit(self, at: str) -> None:
@@ -259,6 +260,16 @@ class QueueMachine(Agreement):
             statement = "UPDATE orders SET (attempt, attempt_limit) = (%s, %s) WHERE order_id = %s"
             self.by_hand(at, "edit", statement, [attempt, attempt_limit, order_id])
             self.foretell(at, Queue.edit, row, attempt=attempt, attempt_limit=attempt_limit)
+
+    @call(at=SESSION, order=ORDER)
+    def lower_limit(self, at: str, order: int) -> None:
+        """Set the limit of an order that is being worked on below its present attempt."""
+        order_id = self.order(order)
+        row = self.models[at].find(order_id)
+        if self.can_take(at, order_id) and row.status == Status.PROCESSING:
+            statement = "UPDATE orders SET attempt_limit = 0 WHERE order_id = %s"
+            self.by_hand(at, "lower_limit", statement, [order_id])
+            self.foretell(at, Queue.edit, row, attempt_limit=0)
 
     @call(at=SESSION, worker=WORKER)
     def delete_worker(self, at: str, worker: int) -> None:

@@ -1,0 +1,76 @@
+"""What may have happened before a life begins: what takes too many steps to come about by chance often."""
+
+from typing import Any
+
+from schema.states import Outcome
+from tests.model.calls import Call
+from tests.model.database import SESSIONS
+
+ONE, TWO = SESSIONS
+
+
+def _call(name: str, **arguments: Any) -> Call:
+    return Call(name, arguments)
+
+
+ARRIVALS = (
+    _call("submit", at=ONE),
+    _call("register", at=ONE),
+    _call("submit", at=ONE),
+    _call("register", at=ONE),
+    _call("submit", at=ONE),
+)
+"""Before everything else: three orders and two workers."""
+
+_CLAIM = {"worker": 0, "free": 3, "floor": 0, "limit": 2}
+
+_LOST_SESSION = (
+    _call("pass_time", seconds=10.5),
+    _call("beat", at=ONE, worker=0, held=[], oldest="now"),
+    _call("hold_session", at=TWO, worker=0),
+    _call("disconnect", at=TWO),
+    _call("declare_dead", at=ONE, watched=float("inf"), running=float("inf")),
+)
+
+PASTS = {
+    "nothing": (),
+    "all orders came back from an attempt": (
+        _call("claim_next", at=ONE, **_CLAIM),
+        _call(
+            "end",
+            at=ONE,
+            holder=None,
+            endings=[(number, Outcome.RELEASED, None, 0.0) for number in (0, 1, 2)],
+        ),
+    ),
+    "a session was seen to be lost": _LOST_SESSION,
+    "a session was seen to be lost two seconds ago": (
+        *_LOST_SESSION,
+        _call("pass_time", seconds=2.0),
+    ),
+    "a worker died with all orders": (
+        _call("claim_next", at=ONE, **_CLAIM),
+        _call("leave", at=ONE, worker=0),
+    ),
+    "a worker died long ago": (
+        _call("leave", at=ONE, worker=0),
+        _call("pass_time", seconds=20.5),
+        _call("mark_swept", at=ONE),
+        _call("pass_time", seconds=86_401.0),
+    ),
+    "a claim was committed when its worker was dead and done with": (
+        _call("begin", at=TWO),
+        _call("claim_next", at=TWO, **_CLAIM),
+        _call("leave", at=ONE, worker=0),
+        _call("pass_time", seconds=20.5),
+        _call("mark_swept", at=ONE),
+        _call("commit", at=TWO),
+    ),
+    "a death was committed late, and the worker claimed long after it": (
+        _call("begin", at=TWO),
+        _call("leave", at=TWO, worker=0),
+        _call("pass_time", seconds=20.5),
+        _call("claim_next", at=ONE, **_CLAIM),
+        _call("commit", at=TWO),
+    ),
+}
