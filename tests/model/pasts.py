@@ -5,6 +5,7 @@ from typing import Any
 from schema.states import Outcome
 from tests.model.calls import Call
 from tests.model.database import SESSIONS
+from tests.model.tables import Worker
 
 ONE, TWO = SESSIONS
 
@@ -52,11 +53,13 @@ PASTS = {
         _call("claim_next", at=ONE, **_CLAIM),
         _call("leave", at=ONE, worker=0),
     ),
-    "a worker died long ago": (
+    "two workers died long ago, and somebody has one's row locked": (
         _call("leave", at=ONE, worker=0),
+        _call("leave", at=ONE, worker=1),
         _call("pass_time", seconds=20.5),
         _call("mark_swept", at=ONE),
         _call("pass_time", seconds=86_401.0),
+        _call("lock", at=TWO, table=Worker, number=0),
     ),
     "a claim was committed when its worker was dead and done with": (
         _call("begin", at=TWO),
