@@ -57,6 +57,8 @@ def test_other_key_is_another_order(queue: Any) -> None:
 
     assert not second.replayed
     assert first.order_id != second.order_id
+    assert submit_once(queue.connection, TEA, key="k") == Submitted(first.order_id, replayed=True)
+    assert submit_once(queue.connection, TEA, key="K") == Submitted(second.order_id, replayed=True)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +255,8 @@ def test_prune_is_bounded_takes_the_oldest_first_and_passes_locked_keys(
     queue.connection.execute(
         "INSERT INTO idempotency_keys (idempotency_key, order_id, order_hash, created_at)"
         " SELECT 'k' || n, gen_random_uuid(), '', TIMESTAMPTZ '2001-01-01' + n * INTERVAL '1 second'"
-        " FROM generate_series(1, %s) AS n",
+        # The newest first: then the order in which they lie in the table is not the one that is asked for.
+        " FROM generate_series(%s, 1, -1) AS n",
         (idempotency.LIMIT + 2,),
     )
     psql = connect()
