@@ -18,7 +18,7 @@ class Bell:
 
     def ring(self) -> None:
         """Wake the waiting thread, now or when it next waits."""
-        with contextlib.suppress(BlockingIOError):  # it has rung often enough to be heard
+        with contextlib.suppress(OSError):  # it has rung often enough to be heard, or nobody waits any more
             self._outside.send(b"!")
 
     def wait(self, seconds: float, *, connection: psycopg.Connection[Any] | None) -> None:
@@ -30,3 +30,8 @@ class Bell:
         ready = poll.poll(max(seconds, 0.0) * 1000)
         if any(source == self._inside.fileno() for source, _ in ready):
             self._inside.recv(4096)
+
+    def close(self) -> None:
+        """Let go of the sockets; nobody may wait any more."""
+        self._inside.close()
+        self._outside.close()

@@ -1,4 +1,4 @@
-"""Housekeeping: what any worker does for all: rescue, return of due retries; and its own wake-up."""
+"""Housekeeping: the chores that any worker does for all, again and again; and hearing the wake-ups."""
 
 import threading
 import time
@@ -8,27 +8,44 @@ from datetime import datetime
 import psycopg
 
 from orders_worker.bell import Bell
+from orders_worker.lookout import Lookout
 from orders_worker.pulse import Pulse
 from schema import idempotency, logs, rescue, retries, revision, wake, workers
-from schema.connection import Connection
+from schema.connection import REPLY_SECONDS, Connection, statement_timeout_seconds
 from schema.errors import StartError
 
 TICK_SECONDS = 1.25
 PRUNE_SECONDS = 600.0
 RETRY_SECONDS = 1.0
 SCHEMA_SECONDS = 60.0
-STALL_SECONDS = 4.0
-"""Two looks for the dead that are further apart than this tell of a server or pooler that stood still: when
-it goes on, the look may come before the beats that were held up with it."""
 
 _log = logs.Log(__name__)
+
+
+class Every:
+    """Comes due at once, and then after every `seconds`, whatever came of it."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._at = 0.0
+
+    def due(self) -> bool:
+        """Tell whether it is due; if so, the next time is `seconds` from now."""
+        if time.monotonic() < self._at:
+            return False
+        self._at = time.monotonic() + self._seconds
+        return True
+
+    def again(self) -> None:
+        """Have it due at the next tick."""
+        self._at = 0.0
 
 
 class Housekeeping:
     """Runs in a thread with a connection of its own, which also receives the wake-ups.
 
-    `on_orders` is called when there may be something to claim. `pulse` beats with each tick, `schema`
-    with each look that found a schema which fits.
+    `on_orders` is called when there may be something to claim. `pulse` beats when the dead were looked for
+    and their orders returned, `schema` with each look that found a schema which fits.
     """
 
     def __init__(self, *, connect: Callable[[], Connection], on_orders: Callable[[], None]) -> None:
@@ -37,14 +54,13 @@ class Housekeeping:
         self._bell = Bell()
         self._stopped = False
         self._connection: Connection | None = None
-        self._started_at = time.monotonic()
-        self._looked_at = time.monotonic()
+        self._lookout = Lookout()
+        self._looked = False
         self._warned = False
-        self._reconnected_at: float | None = None
         self._patrolled: datetime | None = None
-        self._prune_workers_at = 0.0
-        self._prune_keys_at = 0.0
-        self._check_schema_at = 0.0
+        self._prune_workers_now = Every(PRUNE_SECONDS)
+        self._prune_keys_now = Every(PRUNE_SECONDS)
+        self._check_schema_now = Every(SCHEMA_SECONDS)
         self.pulse = Pulse()
         self.schema = Pulse(patience_seconds=float("inf"))
         self._thread = threading.Thread(target=self._run, name="orders-housekeeping", daemon=True)
@@ -66,7 +82,6 @@ class Housekeeping:
                 connection = self._connected()
                 if time.monotonic() >= tick_at:
                     tick_at = time.monotonic() + (0 if self._tick(connection) else TICK_SECONDS)
-                    self.pulse.beat()
                 self._bell.wait(tick_at - time.monotonic(), connection=connection)
                 self._hear(connection)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next tick tries again
@@ -74,27 +89,27 @@ class Housekeeping:
                 self._bell.wait(RETRY_SECONDS, connection=None)
         if self._connection is not None:
             self._connection.close()
+        self._bell.close()
 
     def _connected(self) -> Connection:
         if self._connection is None:
             self._connection = self._connect()
-            self._check_schema_at = 0.0
+            self._check_schema_now.again()
             if self._connection.direct:
                 wake.listen(self._connection)
             elif not self._warned:
                 self._warned = True
-                _log.warning("no_wake_up_behind_a_pooler")
+                _warn_of_the_pooler(self._connection)
             self._on_orders()
         return self._connection
 
     def _disconnect(self, error: Exception) -> None:
         self.pulse.miss(error)
+        self._lookout.blind()
         if self._connection is not None:
             _log.warning("housekeeping_lost", error=error)
             self._connection.close()
             self._connection = None
-        # From now on every worker gets a whole lease to be heard again before it is judged.
-        self._reconnected_at = time.monotonic()
 
     def _hear(self, connection: Connection) -> None:
         if any(True for _ in connection.notifies(timeout=0)):
@@ -131,30 +146,17 @@ class Housekeeping:
         return full
 
     def _declare_dead(self, connection: Connection) -> int:
-        for worker_id in self._look(connection):
-            _log.warning("worker_declared_dead", dead_worker_id=worker_id)
+        self._looked = False
+        self._looked = self._lookout.look(connection)
         return 0
-
-    def _look(self, connection: Connection) -> list[str]:
-        """Declare workers dead, unless it took so long that the living could not be heard either."""
-        with connection.transaction() as look:
-            dead = rescue.declare_dead(
-                connection,
-                watched_seconds=_seconds_since(self._reconnected_at),
-                running_seconds=_seconds_since(self._started_at),
-            )
-            looked_at, self._looked_at = self._looked_at, time.monotonic()
-            if self._looked_at - looked_at < STALL_SECONDS:
-                return dead
-            self._reconnected_at = self._looked_at
-            raise psycopg.Rollback(look)
-        return []
 
     def _sweep(self, connection: Connection) -> int:
         moved = rescue.sweep(connection)
         rescue.mark_swept(connection)
         if moved:
             _log.info("orders_rescued", count=moved)
+        if self._looked:
+            self.pulse.beat()
         return moved
 
     def _return_due(self, connection: Connection) -> int:
@@ -168,29 +170,30 @@ class Housekeeping:
         return patrolled.moved
 
     def _prune_workers(self, connection: Connection) -> int:
-        if time.monotonic() >= self._prune_workers_at:
+        if self._prune_workers_now.due():
             workers.prune(connection)
-            self._prune_workers_at = time.monotonic() + PRUNE_SECONDS
         return 0
 
     def _prune_keys(self, connection: Connection) -> int:
         # After a full prune there is more to do, but nobody waits for it: the next tick is soon enough.
-        if time.monotonic() >= self._prune_keys_at and idempotency.prune(connection) < idempotency.LIMIT:
-            self._prune_keys_at = time.monotonic() + PRUNE_SECONDS
+        if self._prune_keys_now.due() and idempotency.prune(connection) == idempotency.LIMIT:
+            self._prune_keys_now.again()
         return 0
 
     def _check_schema(self, connection: Connection) -> int:
-        if time.monotonic() >= self._check_schema_at:
+        if self._check_schema_now.due():
             try:
                 revision.check(connection)
             except StartError as error:
-                self.schema.miss(error)  # and look again at every tick
+                self.schema.miss(error)
+                self._check_schema_now.again()
             else:
                 self.schema.beat()
-                self._check_schema_at = time.monotonic() + SCHEMA_SECONDS
         return 0
 
 
-def _seconds_since(moment: float | None) -> float:
-    """Return the seconds since `moment`; for ever if there was none."""
-    return float("inf") if moment is None else time.monotonic() - moment
+def _warn_of_the_pooler(connection: Connection) -> None:
+    """Tell what does not work through a pooler, and what an administrator has to do instead of us."""
+    _log.warning("no_wake_up_behind_a_pooler")
+    if not 0 < statement_timeout_seconds(connection) <= 2 * REPLY_SECONDS:
+        _log.warning("statement_timeout_unset_behind_a_pooler", wanted_seconds=round(2 * REPLY_SECONDS))

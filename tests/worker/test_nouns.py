@@ -251,8 +251,7 @@ def test_pauses_between_tries_to_connect_grow_to_two_seconds(clock: Clock) -> No
 def bell() -> Iterator[Bell]:
     bell = Bell()
     yield bell
-    bell._inside.close()
-    bell._outside.close()
+    bell.close()
 
 
 def test_bell_that_was_rung_often_is_heard_and_not_clogged(bell: Bell) -> None:

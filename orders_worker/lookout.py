@@ -1,0 +1,56 @@
+"""The lookout: looks for dead workers, and judges nobody while the living could not be heard either."""
+
+import time
+from collections.abc import Callable
+
+import psycopg
+
+from schema import logs, rescue
+from schema.connection import Connection
+
+STALL_SECONDS = 4.0
+"""Two looks that are further apart than this tell of a server or pooler that stood still: when it goes on,
+the look may come before the beats that were held up with it."""
+
+_log = logs.Log(__name__)
+
+
+class Lookout:
+    """Knows how long this process has been able to see the server without a break."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began_at = clock()
+        self._looked_at = clock()
+        self._blind_until: float | None = None
+
+    def blind(self) -> None:
+        """Take note that nothing could be seen until now: everybody gets a whole lease to be heard again."""
+        self._blind_until = self._clock()
+
+    def look(self, connection: Connection) -> bool:
+        """Declare the dead dead; return whether this look counted.
+
+        It is rolled back, and nobody declared, if the one before it is `STALL_SECONDS` old.
+        """
+        with connection.transaction() as look:
+            dead = rescue.declare_dead(
+                connection,
+                watched_seconds=self._seconds_since(self._blind_until),
+                running_seconds=self._seconds_since(self._began_at),
+            )
+            looked_at, self._looked_at = self._looked_at, self._clock()
+            gap = self._looked_at - looked_at
+            if gap >= STALL_SECONDS:
+                raise psycopg.Rollback(look)
+        if gap >= STALL_SECONDS:
+            self.blind()
+            _log.warning("look_for_the_dead_discarded", seconds=round(gap, 1))
+            return False
+        for worker_id in dead:
+            _log.warning("worker_declared_dead", dead_worker_id=worker_id)
+        return True
+
+    def _seconds_since(self, moment: float | None) -> float:
+        """Return the seconds since `moment`; for ever if there was none."""
+        return float("inf") if moment is None else self._clock() - moment
