@@ -255,9 +255,7 @@ class Dispatcher:
             since=self._hand.since,
             max_attempts=self._work.max_attempts,
         )
-        written = [fence for fence in finished if fence not in exchanged.busy]
-        self._outbox.settle(written)
-        self._outbox.fresh = False
+        completed = self._outbox.settle(finished, exchanged)
         self._hungry = len(exchanged.claimed) == free > 0
         self.claims.expect(when=exchanged.suppressed and not exchanged.claimed)
         if not exchanged.alive:
@@ -266,7 +264,7 @@ class Dispatcher:
         self._floor.learn(tickets, filled=len(exchanged.claimed) == free)
         # While strays may turn up, `since` stays at the last exchange before them.
         self._start(exchanged.claimed, at=self._hand.since if self._stray_looks else exchanged.at)
-        self._report(exchanged, written=len(written) - len(exchanged.lost))
+        self._report(exchanged, completed=completed)
 
     def _adopt_strays(self, connection: Connection) -> None:
         """Start what an exchange claimed whose answer was lost on the way."""
@@ -292,8 +290,8 @@ class Dispatcher:
         for attempt in attempts:
             self._slots.start(attempt)
 
-    def _report(self, exchanged: Exchanged, *, written: int) -> None:
+    def _report(self, exchanged: Exchanged, *, completed: int) -> None:
         for fence in exchanged.lost:
             _log.warning("claim_lost", order_id=fence.order_id, attempt=fence.attempt)
-        if written or exchanged.claimed:
-            _log.info("exchanged", completed=written, claimed=len(exchanged.claimed))
+        if completed or exchanged.claimed:
+            _log.info("exchanged", completed=completed, claimed=len(exchanged.claimed))

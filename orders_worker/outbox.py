@@ -5,10 +5,14 @@ from collections.abc import Iterable
 from orders_worker.hand import Hand
 from schema import logs, unfinished
 from schema.connection import Connection
-from schema.exchange import Fence
+from schema.exchange import Exchanged, Fence
+from schema.states import Outcome
 from schema.unfinished import Ending
 
 ERROR_LENGTH = 200
+
+SWALLOWED = "a trigger or rule of the database undid it"
+"""What is said of an end that the database took without an error, and did not write."""
 
 _log = logs.Log(__name__)
 
@@ -55,19 +59,28 @@ class Outbox:
         self._completed.clear()
         self._endings.clear()
 
-    def settle(self, fences: Iterable[Fence]) -> None:
-        """Take note that an exchange has written these completions, or found them lost."""
-        settled = list(fences)
+    def settle(self, finished: Iterable[Fence], exchanged: Exchanged) -> int:
+        """Take note of what became of completions that an exchange was given; return how many are written.
+
+        A swallowed one has failed its attempt, as one that the database refuses with an error has.
+        """
+        settled = [fence for fence in finished if fence not in exchanged.busy | exchanged.swallowed]
         self._completed.difference_update(settled)
         self._hand.drop(settled)
+        self.fresh = False
+        for fence in exchanged.swallowed:
+            self.end(self._hand[fence].ending(Outcome.RAISED, f"the completion: {SWALLOWED}"))
+        return len(settled) - len(exchanged.lost)
 
     def write(self, connection: Connection, endings: list[Ending]) -> None:
-        """Write these of the endings; keep those whose rows are locked."""
+        """Write these of the endings; keep those whose rows are locked, or that the database refuses."""
         if not endings:
             return
         unwritten = unfinished.end(connection, self._hand.worker_id, endings=endings)
         for ending in endings:
-            if ending.fence not in unwritten.busy:
+            if ending.fence in unwritten.swallowed:
+                _log.error("ending_refused", reason=SWALLOWED, order_id=ending.fence.order_id)
+            elif ending.fence not in unwritten.busy:
                 _report(
                     ending,
                     lost=ending.fence in unwritten.lost,

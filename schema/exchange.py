@@ -5,7 +5,7 @@ This is the only statement that claims and the one that completes nearly every o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -46,9 +46,10 @@ class Exchanged:
     """What one exchange did.
 
     `claimed` is in ticket order. `busy` claims are still held, but somebody has their rows locked:
-    hand them in again. `lost` claims belong to somebody else by now; nothing was written for them. All
-    other finished ones are completed. `at` is the database's time before anything was claimed.
-    `suppressed` tells that it found more orders than it claimed: a trigger or rule swallows the claim.
+    hand them in again. `lost` claims belong to somebody else by now; nothing was written for them.
+    `swallowed` ones a trigger or rule of the database's kept from being completed. All other finished ones
+    are completed. `at` is the database's time before anything was claimed. `suppressed` tells that it found
+    more orders than it claimed: a trigger or rule swallows the claim.
     """
 
     claimed: list[Claim]
@@ -58,6 +59,7 @@ class Exchanged:
     paused: bool
     at: datetime
     suppressed: bool = False
+    swallowed: set[Fence] = field(default_factory=set)
 
 
 EXCHANGE = """
@@ -66,7 +68,7 @@ WITH finished AS MATERIALIZED (
     FROM unnest(%(order_ids)s::uuid[], %(attempts)s::integer[]) AS finished (order_id, attempt)
 ),
 held AS MATERIALIZED (
-    SELECT orders.order_id
+    SELECT orders.order_id, orders.attempt
     FROM orders
     JOIN finished USING (order_id, attempt)
     WHERE orders.order_id = ANY (ARRAY (SELECT order_id FROM finished))
@@ -133,14 +135,18 @@ SELECT order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, c
 FROM claimed
 UNION ALL
 SELECT order_id, attempt, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-       COALESCE (
-           (SELECT CASE orders.status WHEN 'completed' THEN 'completed' ELSE 'busy' END
-            FROM orders
-            WHERE orders.order_id = finished.order_id
-              AND orders.attempt = finished.attempt
-              AND orders.worker_id = %(worker_id)s
-              AND orders.status IN ('processing', 'completed')),
-           'lost')
+       CASE
+           WHEN (order_id, attempt) IN (SELECT order_id, attempt FROM held)
+           THEN 'swallowed'
+           ELSE COALESCE (
+               (SELECT CASE orders.status WHEN 'completed' THEN 'completed' ELSE 'busy' END
+                FROM orders
+                WHERE orders.order_id = finished.order_id
+                  AND orders.attempt = finished.attempt
+                  AND orders.worker_id = %(worker_id)s
+                  AND orders.status IN ('processing', 'completed')),
+               'lost')
+       END
 FROM finished
 WHERE (order_id, attempt) NOT IN (SELECT order_id, attempt FROM completed)
 UNION ALL
@@ -198,6 +204,7 @@ def _exchanged(rows: list[tuple[Any, ...]]) -> Exchanged:
         paused=standing == "paused",
         at=at,
         suppressed=found > len(claimed),
+        swallowed={Fence(*row[:2]) for row in rest if row[-1] == "swallowed"},
     )
 
 

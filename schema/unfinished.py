@@ -4,7 +4,7 @@ All of them, and the rescue in `schema.rescue`, follow the one CASE below; each 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -50,6 +50,7 @@ recorded AS (
     INSERT INTO attempts (order_id, attempt, worker_id, seq, queued_at, started_at, outcome, error)
     SELECT order_id, attempt, worker_id, seq, queued_at, started_at, outcome, error
     FROM held
+    JOIN moved USING (order_id, attempt)
     ON CONFLICT (order_id, attempt) DO NOTHING
 )
 """
@@ -83,7 +84,8 @@ SELECT order_id, attempt,
            WHERE orders.order_id = ending.order_id
              AND orders.attempt = ending.attempt
              AND orders.worker_id = %(worker_id)s
-             AND orders.status = 'processing') AS busy
+             AND orders.status = 'processing') AS busy,
+       (order_id, attempt) IN (SELECT order_id, attempt FROM held) AS swallowed
 FROM ending
 WHERE (order_id, attempt) NOT IN (SELECT order_id, attempt FROM moved)
 """
@@ -107,10 +109,15 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Unwritten:
-    """Endings that were not written: `busy` rows are locked by somebody, `lost` claims are gone."""
+    """Endings that were not written.
+
+    `busy` rows are locked by somebody, `lost` claims are gone, and a trigger or rule of the database's kept
+    the `swallowed` ones as they were.
+    """
 
     busy: set[Fence]
     lost: set[Fence]
+    swallowed: set[Fence] = field(default_factory=set)
 
 
 def end(connection: psycopg.Connection[Any], worker_id: str, *, endings: Sequence[Ending]) -> Unwritten:
@@ -131,6 +138,7 @@ def end(connection: psycopg.Connection[Any], worker_id: str, *, endings: Sequenc
         },
     ).fetchall()
     return Unwritten(
-        busy={Fence(order_id, attempt) for order_id, attempt, busy in rows if busy},
-        lost={Fence(order_id, attempt) for order_id, attempt, busy in rows if not busy},
+        busy={Fence(*fence) for *fence, busy, swallowed in rows if busy and not swallowed},
+        lost={Fence(*fence) for *fence, busy, _ in rows if not busy},
+        swallowed={Fence(*fence) for *fence, _, swallowed in rows if swallowed},
     )
