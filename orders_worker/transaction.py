@@ -18,7 +18,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from orders_worker.pulse import Pulse
-from schema.connection import Connection
+from schema.connection import CONNECT_SECONDS, Connection
 from schema.errors import DatabaseUnavailableError
 
 STATEMENT_SECONDS = 600.0
@@ -83,7 +83,11 @@ class HandlerConnection(Connection):
             "idle": round(idle_seconds * 1000),
             "check": round(idle_seconds * 500),
         }
+        reply_seconds = self.reply_seconds
+        # A pooler whose sessions are all in use lets it wait.
+        self.reply_seconds = min(reply_seconds, CONNECT_SECONDS)
         self.execute(_BEGIN.format(**milliseconds))
+        self.reply_seconds = reply_seconds
         self._lent = True
 
     def intact(self) -> bool:
@@ -225,7 +229,11 @@ class HandlerConnections:
         connection = HandlerConnection.open(
             self._url, name="orders-handler", reply_seconds=self._wait_seconds
         )
-        connection.begin(idle_seconds=self._idle_seconds)
+        try:
+            connection.begin(idle_seconds=self._idle_seconds)
+        except psycopg.OperationalError as error:
+            connection.close()
+            raise DatabaseUnavailableError(str(error)) from error
         return connection
 
 

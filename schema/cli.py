@@ -9,7 +9,10 @@ from schema.connection import Connection
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 1 if it could not be done, 2 for bad usage."""
+    """Run one command and return its exit status: 0, or 2 for bad usage.
+
+    It is 1 if the command could not be done, or found what should not be.
+    """
     options = _parser().parse_args(arguments)
     return startup.exit_status(_COMMANDS[options.command])
 

@@ -118,6 +118,14 @@ class PooledConnection(Connection):
         return cls.open(conninfo, **parameters)
 
 
+def statement_timeout_seconds(connection: psycopg.Connection[Any]) -> float:
+    """Return after how long the server ends a statement of this session; 0 is never."""
+    row = connection.execute(
+        "SELECT setting::float8 / 1000 FROM pg_settings WHERE name = 'statement_timeout'"
+    ).fetchone()
+    return float(row[0]) if row else 0.0
+
+
 def is_refusal(error: Exception) -> bool:
     """Tell an error of a row, such as one that a user's trigger raises, from one of the connection."""
     return isinstance(error, psycopg.DatabaseError) and not isinstance(

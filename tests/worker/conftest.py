@@ -75,7 +75,7 @@ class Worker:
     def warnings(self) -> list[str]:
         """What it warned of, other than of the pooler that the tests may run with."""
         lines = [line for line in self.log.splitlines() if "WARN" in line]
-        return [line for line in lines if "no_wake_up_behind_a_pooler" not in line]
+        return [line for line in lines if "_behind_a_pooler" not in line]
 
     @property
     def running(self) -> bool:

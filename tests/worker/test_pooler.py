@@ -57,6 +57,7 @@ def test_worker_says_once_that_no_wake_up_comes_and_polls(
     )
 
     assert worker.log.count("no_wake_up_behind_a_pooler") == 1
+    assert worker.log.count("statement_timeout_unset_behind_a_pooler") == 1
     assert queue.all("SELECT session_key FROM workers") == [(None,)]
     assert worker.stop() == 0
 
