@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help set-up migrate run run-api run-worker stop-db psql backup restore load drain verify-fcfs chaos mutations protocol check format test test-all test-pooled pin
+.PHONY: help set-up migrate run run-api run-worker stop-db psql backup restore load drain rescue verify-fcfs chaos mutations protocol check format test test-all test-pooled pin
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ load: set-up ## Post ORDERS=1000 orders from CLIENTS=200 at once, wait for them 
 
 drain: set-up ## Measure how fast one worker works off 50,000 orders, beside pgbench
 	@$(BIN)/python bench/drain.py
+
+rescue: set-up ## Kill 200 workers and measure how long their orders stay theirs
+	@$(BIN)/python bench/rescue.py
 
 verify-fcfs: set-up ## Check that the database's orders were claimed first come, first served, and once
 	@$(BIN)/orders verify-fcfs

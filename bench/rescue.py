@@ -3,9 +3,11 @@
 `KILLS` (200) workers at default settings, each holding an order, are killed in rounds of ten, every one
 at a random moment of three seconds (`SEED` repeats them); two others live on and finish what comes back.
 Both ends are the database's word on the same machine's clock: when the lost attempt was ended, and when
-the next one was started. Exits 1 if the 99th percentile until claimable is over five seconds.
+the next one was started. Exits 1 if any order was claimable later than the five seconds that the README
+promises, or if the workers did not get orders in time.
 """
 
+import math
 import os
 import random
 import shutil
@@ -26,7 +28,12 @@ KILLS = int(os.environ.get("KILLS") or 200)
 SEED = int(os.environ.get("SEED") or random.randrange(10**6))
 ROUND = 10
 SPREAD_SECONDS = 3.0
-TARGET_SECONDS = 5.0
+PROMISED_SECONDS = 5.0
+CLAIM_SECONDS = 60.0
+"""How long a round's workers may take to start and to hold an order each."""
+
+FOREIGN = ("ORDERS_", "PG", "DATABASE_URL")
+"""What of the caller's environment would change the workers that are measured."""
 
 HANDLERS = """
 import time
@@ -72,7 +79,7 @@ def main() -> int:
     (home / "handlers.py").write_text(HANDLERS)
     server = Server(home)
     survivors = []
-    times = []
+    times: list[tuple[float, float]] = []
     try:
         url = server.ensure_running()
         migrate.upgrade(url)
@@ -93,10 +100,11 @@ def main() -> int:
 
 def start(home: Path, url: str, handler: str) -> "subprocess.Popen[bytes]":
     """Start a worker at default settings."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     return subprocess.Popen(
         [sys.executable, "-m", "orders_worker"],
         cwd=home,
-        env={**os.environ, "DATABASE_URL": url, "ORDERS_HANDLER": f"handlers:{handler}"},
+        env={**inherited, "DATABASE_URL": url, "ORDERS_HANDLER": f"handlers:{handler}"},
         stderr=subprocess.DEVNULL,
     )
 
@@ -128,8 +136,11 @@ def kill_some(
 
 def hold_one_each(connection: psycopg.Connection, pids: list[int]) -> dict[int, object]:
     """Submit orders until each of these workers has got one; return which."""
+    give_up_at = time.monotonic() + CLAIM_SECONDS
     held: dict[int, object] = {}
     while len(held) < len(pids):
+        if time.monotonic() > give_up_at:
+            sys.exit(f"after {CLAIM_SECONDS:.0f} s only {len(held)} of {len(pids)} workers hold an order")
         connection.execute(SUBMIT, [2 * ROUND])
         wake.notify(connection)
         time.sleep(0.1)
@@ -138,10 +149,14 @@ def hold_one_each(connection: psycopg.Connection, pids: list[int]) -> dict[int, 
 
 
 def seconds_of(connection: psycopg.Connection, order_id: object, *, since: datetime) -> tuple[float, float]:
-    """Wait until the order is done, and tell how long it took to come back and to be taken again."""
+    """Wait until the order is done, and tell how long it took to come back and to be taken again.
+
+    For ever, if it is not done within a minute.
+    """
     give_up_at = time.monotonic() + 60
     while (row := connection.execute(RESCUED, [order_id]).fetchone()) is None:
-        assert time.monotonic() < give_up_at, f"order {order_id} was not rescued within a minute"
+        if time.monotonic() > give_up_at:
+            return math.inf, math.inf
         time.sleep(0.05)
     claimable_at, claimed_at = row
     return (claimable_at - since).total_seconds(), (claimed_at - since).total_seconds()
@@ -155,7 +170,9 @@ def report(times: list[tuple[float, float]]) -> int:
             f"{name:15} after p50 {statistics.median(seconds):.2f} s, p99 {percentile(seconds, 99):.2f} s,"
             f" at most {seconds[-1]:.2f} s"
         )
-    return 0 if percentile(claimable, 99) <= TARGET_SECONDS else 1
+    late = sum(seconds > PROMISED_SECONDS for seconds in claimable)
+    print(f"{late} of {len(claimable)} orders were claimable again later than after {PROMISED_SECONDS:.0f} s")
+    return 1 if late else 0
 
 
 def percentile(ascending: list[float], percent: int) -> float:
