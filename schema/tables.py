@@ -33,6 +33,14 @@ metadata = MetaData()
 _NOW = text("clock_timestamp()")
 _TIME = DateTime(timezone=True)
 
+# The defaults wait for a fifth of the table to change; at ten million rows that is for ever.
+_VACUUMED_OFTEN = {
+    "autovacuum_vacuum_scale_factor": "0.01",
+    "autovacuum_vacuum_insert_scale_factor": "0.05",
+    "autovacuum_analyze_scale_factor": "0.02",
+    "autovacuum_vacuum_cost_delay": "0",
+}
+
 
 def _in_range(*times: str) -> str:
     # An infinite time, or one past year 9999, would make Python refuse the row that a claim returns.
@@ -138,11 +146,7 @@ orders = Table(
     comment="The queue: one row an order, kept after it is done.",
     postgresql_with={
         "fillfactor": "50",
-        # The defaults wait for a fifth of the table to change; at ten million rows that is for ever.
-        "autovacuum_vacuum_scale_factor": "0.01",
-        "autovacuum_vacuum_insert_scale_factor": "0.05",
-        "autovacuum_analyze_scale_factor": "0.02",
-        "autovacuum_vacuum_cost_delay": "0",
+        **_VACUUMED_OFTEN,
     },
 )
 
@@ -267,5 +271,6 @@ idempotency_keys = Table(
         "char_length(idempotency_key) BETWEEN 1 AND 255", name="idempotency_keys_key_has_1_to_255_characters"
     ),
     comment="The keys that clients gave their submissions, for a day at least.",
+    postgresql_with=_VACUUMED_OFTEN,
 )
 Index("idempotency_keys_age", idempotency_keys.c.created_at)

@@ -111,6 +111,13 @@ def test_every_table_and_column_is_described(database_url: str) -> None:
     assert [row[0] for row in found["relations"] if row[1] == "r" and not row[-1]] == []
 
 
+def test_keys_that_all_go_within_a_day_are_vacuumed_like_the_orders(database_url: str) -> None:
+    options = {row[0]: row[2] or [] for row in catalog(database_url)["relations"]}
+    vacuum = [option for option in options["orders"] if option.startswith("autovacuum_")]
+
+    assert options["idempotency_keys"] == vacuum != []
+
+
 def test_alembic_sees_no_difference(database_url: str) -> None:
     command.check(configuration(database_url))
 

@@ -29,6 +29,11 @@ CREATE TABLE idempotency_keys (
     CONSTRAINT idempotency_keys_pkey PRIMARY KEY (idempotency_key),
     CONSTRAINT idempotency_keys_key_has_1_to_255_characters
         CHECK (char_length(idempotency_key) BETWEEN 1 AND 255)
+) WITH (
+    autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_insert_scale_factor = 0.05,
+    autovacuum_analyze_scale_factor = 0.02,
+    autovacuum_vacuum_cost_delay = 0
 );
 
 CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at);
