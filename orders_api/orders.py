@@ -13,7 +13,7 @@ from orders_api.database import ConnectionLostError, Database
 from orders_api.problems import NoOrderIdError, OutcomeUnknownError
 from orders_api.requests import idempotency_key, json_body
 from schema import idempotency, logs, orders
-from schema.errors import OrderNotFoundError
+from schema.errors import OrderNotFoundError, OrderNotTakenError
 from schema.idempotency import Submitted
 
 _log = logs.Log(__name__)
@@ -47,6 +47,9 @@ class OrdersResource:
                 if key is None:
                     return Submitted(orders.submit(connection, order), replayed=False)
                 return idempotency.submit_once(connection, order, key=key)
+        except OrderNotTakenError as error:
+            _log.error("order_not_taken", error=error)
+            raise
         except ConnectionLostError as error:
             _log.warning("submit_outcome_unknown", error=error)
             raise OutcomeUnknownError(repeatable=key is not None) from error

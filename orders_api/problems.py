@@ -15,6 +15,7 @@ from schema.errors import (
     DatabaseUnavailableError,
     KeyReusedError,
     OrderNotFoundError,
+    OrderNotTakenError,
     OrdersError,
     StartError,
 )
@@ -78,6 +79,13 @@ _UNEXPECTED = Problem(
     500,
     "Something went wrong that is not your fault. The log has it under the X-Request-ID of this answer.",
 )
+_NOT_TAKEN = Problem(
+    500,
+    "The database did not take the order, and that is not your fault: a trigger or rule there dropped it. "
+    "No order and no idempotency key was stored.",
+    title="Order not taken",
+    type="/problems/order-not-taken",
+)
 
 
 def _no_such_order(error: OrdersError) -> Problem:
@@ -111,6 +119,7 @@ _ANSWERS: dict[type[OrdersError], Callable[[Any], Problem]] = {
     DatabaseUnavailableError: lambda _: _UNAVAILABLE,
     ConnectionLostError: lambda _: _UNAVAILABLE,
     OutcomeUnknownError: _outcome_unknown,
+    OrderNotTakenError: lambda _: _NOT_TAKEN,
     KeyReusedError: lambda error: Problem(
         422, str(error), title="Idempotency key reused", type="/problems/idempotency-key-reused"
     ),

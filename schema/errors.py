@@ -35,6 +35,13 @@ class OrderNotFoundError(OrdersError):
         super().__init__(f"there is no order {order_id}")
 
 
+class OrderNotTakenError(OrdersError):
+    """The database said yes to an order and has none of that id: a trigger or rule of its user's did that."""
+
+    def __init__(self) -> None:
+        super().__init__("the database did not take the order: a trigger or rule on its table dropped it")
+
+
 class KeyReusedError(OrdersError):
     """The idempotency key stands for another order already."""
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import psycopg
 
-from schema.errors import DatabaseUnavailableError, KeyReusedError
+from schema.errors import DatabaseUnavailableError, KeyReusedError, OrderNotTakenError
 from schema.orders import NewOrder
 from schema.uuid7 import uuid7
 
@@ -35,7 +35,8 @@ def submit_once(connection: psycopg.Connection[Any], order: NewOrder, *, key: st
 
     One statement for a new key, committed on return if `connection` autocommits. It waits for another
     transaction that is using the key; the ticket is drawn after the wait. Raises `KeyReusedError` when
-    the key came with another order before.
+    the key came with another order before, and `OrderNotTakenError` when a trigger or rule of the user's
+    dropped the order: then the key is not stored either.
     """
     order_hash = _hash(order)
     for _ in range(_TRIES):
@@ -57,23 +58,38 @@ def _hash(order: NewOrder) -> bytes:
     return hashlib.sha256(json.dumps(fields).encode()).digest()
 
 
+# `keyless` is there to fail: a key without its order, which only its NOT NULL can undo in one statement.
 _INSERT = """
 WITH fresh AS (
     INSERT INTO idempotency_keys (idempotency_key, order_id, order_hash)
     VALUES (%(key)s, %(order_id)s, %(order_hash)s)
     ON CONFLICT (idempotency_key) DO NOTHING
+    RETURNING idempotency_key, order_id, order_hash
+),
+placed AS (
+    INSERT INTO orders (order_id, user_id, item_ids, total_amount)
+    SELECT order_id, %(user_id)s, %(item_ids)s, %(total_amount)s
+    FROM fresh
     RETURNING order_id
+),
+keyless AS (
+    INSERT INTO idempotency_keys (idempotency_key, order_id, order_hash)
+    SELECT idempotency_key, NULL, order_hash
+    FROM fresh
+    WHERE NOT EXISTS (SELECT FROM placed WHERE placed.order_id = fresh.order_id)
 )
-INSERT INTO orders (order_id, user_id, item_ids, total_amount)
-SELECT order_id, %(user_id)s, %(item_ids)s, %(total_amount)s
-FROM fresh
+SELECT order_id
+FROM placed
 """
 
 
 def _insert(
     connection: psycopg.Connection[Any], order: NewOrder, *, order_id: UUID, key: str, order_hash: bytes
 ) -> bool:
-    """Insert key and order, or nothing if the key is there already; tell which."""
+    """Insert key and order, or nothing if the key is there already; tell which.
+
+    Raises `OrderNotTakenError` when there would be a key without its order.
+    """
     values = {
         "key": key,
         "order_id": order_id,
@@ -82,7 +98,12 @@ def _insert(
         "item_ids": list(order.item_ids),
         "total_amount": order.total_amount,
     }
-    return connection.execute(_INSERT, values).rowcount == 1
+    try:
+        return connection.execute(_INSERT, values).rowcount == 1
+    except psycopg.errors.NotNullViolation as error:
+        if (error.diag.table_name, error.diag.column_name) == ("idempotency_keys", "order_id"):
+            raise OrderNotTakenError from error
+        raise
 
 
 _FIND = """

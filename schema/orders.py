@@ -9,6 +9,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import class_row
 
+from schema.errors import OrderNotTakenError
 from schema.states import Status
 from schema.uuid7 import uuid7
 
@@ -54,9 +55,14 @@ VALUES (%s, %s, %s, %s)
 
 
 def submit(connection: psycopg.Connection[Any], order: NewOrder) -> UUID:
-    """Insert a pending order and return its id. Committed on return if `connection` autocommits."""
+    """Insert a pending order and return its id. Committed on return if `connection` autocommits.
+
+    Raises `OrderNotTakenError` when a trigger or rule of the user's dropped it.
+    """
     order_id = uuid7()
-    connection.execute(_SUBMIT, (order_id, order.user_id, list(order.item_ids), order.total_amount))
+    values = (order_id, order.user_id, list(order.item_ids), order.total_amount)
+    if connection.execute(_SUBMIT, values).rowcount != 1:
+        raise OrderNotTakenError
     return order_id
 
 

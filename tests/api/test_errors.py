@@ -182,3 +182,30 @@ def test_statement_that_the_server_cancels_is_a_503_and_the_connection_stays_in_
     assert_problem(answer, 503)
     assert answer.headers["retry-after"] == "1"
     assert client.simulate_get("/metrics").status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k"}], ids=["without a key", "with a key"])
+def test_order_that_a_trigger_drops_is_a_500_and_leaves_nothing_behind(
+    client: TestClient,
+    connection: Connection,
+    submitted: Any,
+    caplog: pytest.LogCaptureFixture,
+    headers: dict[str, str],
+) -> None:
+    connection.execute("""
+        CREATE FUNCTION dropped() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER dropped BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION dropped();
+    """)
+
+    for _ in range(2):
+        answer = client.simulate_post(
+            "/orders", body=GOOD, headers={"Content-Type": "application/json", **headers}
+        )
+
+        assert_problem(answer, 500)
+        assert answer.json["type"] == "/problems/order-not-taken"
+        assert not {"location", "retry-after", "idempotent-replayed"} & {*answer.headers}
+    assert submitted.times == 0
+    assert connection.execute("SELECT FROM idempotency_keys").fetchall() == []
+    assert [record.msg for record in caplog.records] == ["order_not_taken"] * 2
+    assert {record.levelno for record in caplog.records} == {logging.ERROR}
