@@ -44,7 +44,7 @@ END $$
 EMPTY = """
 SET client_min_messages = warning;
 TRUNCATE orders, attempts, workers, ledger RESTART IDENTITY;
-UPDATE queue SET paused_at = NULL
+INSERT INTO queue DEFAULT VALUES ON CONFLICT (only_row) DO UPDATE SET paused_at = NULL
 """
 
 KINDS: tuple[type[Any], ...] = (Order, Attempt, Worker, Switch, Entry)

@@ -38,6 +38,7 @@ FAVOURED = {
     "_CANCEL": ("cancel", "claim_next", "lock", "refer"),
     "_REDRIVE": ("end", "redrive", "lock", "refer"),
     "_SWITCH": ("switch", "lock", "pass_time"),
+    "_RESTORE": ("switch", "delete_switch", "lock"),
 }
 """The calls that have to do with a statement. Any other call may still be the one that notices."""
 

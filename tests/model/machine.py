@@ -227,6 +227,8 @@ class QueueMachine(Agreement):
 
     @call(at=SESSION, pauses=st.booleans())
     def switch(self, at: str, *, pauses: bool) -> None:
+        if self.models[at].find(Switch().key) is None and not self.models[at].can_take(Switch()):
+            return  # It would wait for the other session, which has inserted the row.
         real, model = (pause.pause, Queue.pause) if pauses else (pause.resume, Queue.resume)
         self.agree(at, real, model)
 
@@ -277,6 +279,12 @@ class QueueMachine(Agreement):
         if self.can_take(at, worker_id):
             self.by_hand(at, "delete_worker", "DELETE FROM workers WHERE worker_id = %s", [worker_id])
             self.foretell(at, Queue.delete, self.models[at].find(worker_id))
+
+    @call(at=SESSION)
+    def delete_switch(self, at: str) -> None:
+        if self.can_take(at, Switch().key):
+            self.by_hand(at, "delete_switch", "DELETE FROM queue", [])
+            self.foretell(at, Queue.delete, self.models[at].find(Switch().key))
 
     # Time and misfortune
 

@@ -1,7 +1,18 @@
-"""Every fence and condition of the queue's statements, broken one at a time.
+"""The fences and conditions of the queue's statements, broken one at a time.
 
 A mutation replaces a piece of one statement, its white space collapsed, by another; the piece must occur
 in it exactly once. Where no call can tell the difference, `redundant` says what the piece is there for.
+
+Left out, because no life here can lead to where it would matter:
+
+- The LIMITs of a hundred rows and more, and the order in which they leave rows for later: a life has twenty
+  orders and eight workers. Those of SWEEP, PATROL, RETURN_DUE and the pruning of workers are covered by
+  `tests/statements/test_{rescue,retries,workers}.py`; those of STRAYS, _DECLARE_DEAD and SWEPT by no test.
+- The order in which rows are locked: no statement waits for one.
+- What tells the sessions' locks from other ones in `pg_locks`, except for their database: a life has no other.
+- What says that a trigger swallowed a write: a life has none.
+- `schema/idempotency.py`: a second submission under a key waits for the first, and here nobody waits.
+  `tests/statements/test_idempotency.py` covers it, threads and all.
 """
 
 from collections.abc import Iterator
@@ -16,6 +27,7 @@ LOCK_ORDERS = "FOR NO KEY UPDATE OF orders SKIP LOCKED"
 LOCK_WORKERS = "FOR NO KEY UPDATE OF workers SKIP LOCKED"
 WORKER = "AND worker_id = %(worker_id)s"
 PROCESSING = "AND status = 'processing'"
+HELD_ORDERS = "ANY (ARRAY (SELECT order_id FROM held))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +87,26 @@ EXCHANGE = _of(
         "the join says it already; this form keeps the plan to the primary key",
     ),
     ("counts a dead worker as alive", "worker_id = %(worker_id)s AND dead_at IS NULL) AS alive", "worker_id = %(worker_id)s) AS alive"),
+    ("counts the dead as alive while anybody lives", "worker_id = %(worker_id)s AND dead_at IS NULL) AS alive", "dead_at IS NULL) AS alive"),
     ("lets the dead claim", "CASE WHEN alive AND NOT paused", "CASE WHEN NOT paused"),
     ("claims while paused", "CASE WHEN alive AND NOT paused", "CASE WHEN alive"),
     ("is paused for ever", "FROM queue WHERE paused_at IS NOT NULL", "FROM queue"),
     ("claims more than is free", "THEN %(free)s::bigint", "THEN %(free)s::bigint + 1"),
     ("fills the free slots twice", "- (SELECT count(*) FROM returned)"),
+    ("claims all returned orders", "LIMIT (SELECT orders FROM allowance) FOR NO KEY UPDATE", "FOR NO KEY UPDATE"),
+    ("claims all fresh orders", "LIMIT (SELECT orders FROM allowance) - (SELECT count(*) FROM returned)"),
     ("takes fresh orders for returned", "WHERE in_line AND attempt > 0 AND seq < ", "WHERE in_line AND seq < "),
     ("looks for returned orders above the floor too", "AND attempt > 0 AND seq < %(floor)s::bigint", "AND attempt > 0"),
     ("claims returned orders that are not in line", "WHERE in_line AND attempt > 0", "WHERE attempt > 0"),
     ("claims the newest returned order first", "AND seq < %(floor)s::bigint ORDER BY seq", "AND seq < %(floor)s::bigint ORDER BY seq DESC"),
     ("waits for a returned order's row", "LIMIT (SELECT orders FROM allowance) FOR NO KEY UPDATE SKIP LOCKED", "LIMIT (SELECT orders FROM allowance) FOR NO KEY UPDATE"),
+    ("locks no returned order", "LIMIT (SELECT orders FROM allowance) FOR NO KEY UPDATE SKIP LOCKED", "LIMIT (SELECT orders FROM allowance)"),
     ("is stopped by a foreign key to a returned order", "LIMIT (SELECT orders FROM allowance) FOR NO KEY UPDATE", "LIMIT (SELECT orders FROM allowance) FOR UPDATE"),
     ("ignores the floor", "WHERE in_line AND seq >= %(floor)s::bigint", "WHERE in_line"),
     ("claims fresh orders that are not in line", "WHERE in_line AND seq >=", "WHERE seq >="),
     ("claims the newest fresh order first", "AND seq >= %(floor)s::bigint ORDER BY seq", "AND seq >= %(floor)s::bigint ORDER BY seq DESC"),
     ("waits for a fresh order's row", "FROM returned) FOR NO KEY UPDATE SKIP LOCKED", "FROM returned) FOR NO KEY UPDATE"),
+    ("locks no fresh order", "FROM returned) FOR NO KEY UPDATE SKIP LOCKED", "FROM returned)"),
     ("is stopped by a foreign key to a fresh order", "FROM returned) FOR NO KEY UPDATE", "FROM returned) FOR UPDATE"),
     ("gives the claim no owner", "worker_id = %(worker_id)s, attempt = ", "attempt = "),
     ("counts no attempt", "attempt = attempt + 1", "attempt = attempt"),
@@ -101,6 +118,7 @@ EXCHANGE = _of(
         "WHERE orders.order_id = next.order_id",
         "the join says it already; this form keeps the plan to the primary key",
     ),
+    ("takes another order for the finished one", "WHERE orders.order_id = finished.order_id AND orders.attempt", "WHERE orders.attempt"),
     ("takes an earlier attempt for the present one", "AND orders.attempt = finished.attempt"),
     ("takes another worker's claim for its own", "AND orders.worker_id = %(worker_id)s AND orders.status IN ('processing', 'completed')", "AND orders.status IN ('processing', 'completed')"),
     ("takes what ended for busy", "AND orders.status IN ('processing', 'completed')"),
@@ -117,6 +135,7 @@ STRAYS = _of(
     ("finds another worker's claims", WORKER),
     ("finds orders in any state", PROCESSING),
     ("finds what is held", "AND order_id <> ALL (%(held)s::uuid[])"),
+    ("finds them in any order", "ORDER BY seq "),
 )
 
 COMPLETION = [
@@ -127,6 +146,7 @@ COMPLETION = [
         ("completes a later attempt", "AND attempt = %(attempt)s"),
         ("completes another worker's claim", WORKER),
         ("completes in any state", PROCESSING),
+        ("completes what it has not locked", f"WHERE order_id = {HELD_ORDERS}"),
         ("waits for the row", LOCK, "FOR NO KEY UPDATE"),
         ("is stopped by a foreign key", LOCK, "FOR UPDATE SKIP LOCKED"),
         ("locks nothing", LOCK),
@@ -134,12 +154,14 @@ COMPLETION = [
     *_of(
         completion,
         "_STANDING",
+        ("looks at another order", "WHERE order_id = %(order_id)s AND", "WHERE"),
         ("looks at a later attempt", "AND attempt = %(attempt)s"),
         ("looks at another worker's claim", WORKER),
     ),
     *_of(
         completion,
         "_IS_FREE",
+        ("looks at another order", "WHERE order_id = %(order_id)s AND", "WHERE"),
         ("looks at a later attempt", "AND attempt = %(attempt)s"),
         ("looks at another worker's claim", WORKER),
         ("looks at any state", PROCESSING),
@@ -172,6 +194,7 @@ END = _of(
     ("grants one attempt too many", "orders.attempt >= LEAST", "orders.attempt > LEAST"),
     ("knows no last attempt", "LEAST(orders.attempt_limit, 1000000)", "orders.attempt_limit"),
     ("retries what was rescued", "WHEN outcome = 'rescued' THEN 'pending'"),
+    ("moves what it has not locked", "FROM held WHERE orders.order_id = held.order_id", "FROM held"),
     ("forgets who worked on it last", "worker_id = CASE WHEN next_state IN ('failed', 'cancelled') THEN orders.worker_id END", "worker_id = NULL"),
     ("keeps the owner", "worker_id = CASE WHEN next_state IN ('failed', 'cancelled') THEN orders.worker_id END,"),
     ("forgets when it entered the line", "queued_at = CASE WHEN next_state = 'pending' THEN clock_timestamp() ELSE orders.queued_at END,"),
@@ -181,8 +204,9 @@ END = _of(
     ("raises the limit past the last number", "LEAST(GREATEST(attempt_limit, orders.attempt), 2147483646) + 1", "GREATEST(attempt_limit, orders.attempt) + 1"),
     ("raises a limit from where it stands", "GREATEST(attempt_limit, orders.attempt)", "attempt_limit"),
     ("forgets the last error", "COALESCE(error, last_error)", "error"),
-    ("records no attempt", "FROM held ON CONFLICT", "FROM held WHERE false ON CONFLICT"),
+    ("records no attempt", "ON CONFLICT", "WHERE false ON CONFLICT"),
     ("stumbles over a recorded attempt", "ON CONFLICT (order_id, attempt) DO NOTHING"),
+    ("takes another order for the ended one", "WHERE orders.order_id = ending.order_id AND orders.attempt", "WHERE orders.attempt"),
     ("takes an earlier attempt for the present one", "AND orders.attempt = ending.attempt"),
     ("takes another worker's claim for its own", "AND orders.worker_id = %(worker_id)s AND orders.status = 'processing') AS busy", "AND orders.status = 'processing') AS busy"),
     ("takes what ended for busy", "AND orders.status = 'processing') AS busy", ") AS busy"),
@@ -192,6 +216,11 @@ END = _of(
 RETURN_DUE = _of(
     retries,
     "RETURN_DUE",
+    (
+        "returns what it has not locked",
+        "WHERE order_id = ANY (ARRAY (SELECT order_id FROM due)) AND",
+        "WHERE",
+    ),
     (
         "returns before it is due",
         "WHERE retry_at <= (SELECT clock_timestamp())",
@@ -216,12 +245,20 @@ DECLARE_DEAD = _of(
     ("judges who was watched for too short a time", "AND lease_seconds < now.watched_seconds"),
     ("judges on a server just started", "LEAST(%(watched_seconds)s, EXTRACT(epoch FROM clock_timestamp() - pg_postmaster_start_time()))", "%(watched_seconds)s"),
     ("takes a lease for over that it can't judge yet", "lease_seconds < %(running_seconds)s AND heartbeat_at + make_interval(secs => lease_seconds) < now.at AS lease_over", "heartbeat_at + make_interval(secs => lease_seconds) < now.at AS lease_over"),
+    ("takes every lease for over that it can judge", "AND heartbeat_at + make_interval(secs => lease_seconds) < now.at AS lease_over", "AS lease_over"),
     ("suspects by a lease that it can't judge yet", "(lease_seconds < %(running_seconds)s AND heartbeat_at", "(heartbeat_at"),
     ("suspects whoever has a lease", "AND heartbeat_at + make_interval(secs => lease_seconds) < now.at) OR", ") OR"),
     ("goes by the sessions alone", "CASE WHEN lease_over OR session_lost_at", "CASE WHEN session_lost_at"),
     ("ignores the sessions", "OR (session_key IS NOT NULL AND session_key <> ALL (ARRAY (SELECT session_key FROM sessions)))"),
     ("suspects a worker behind a pooler", "session_key IS NOT NULL AND session_key <> ALL", "session_key <> ALL"),
     ("suspects who holds the session", "AND session_key <> ALL (ARRAY (SELECT session_key FROM sessions))"),
+    (
+        "takes another database's locks for sessions",
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        "",
+        "a life has one database only (test_rescue.py has two)",
+    ),
+    ("declares dead whom it has not locked", "FROM suspects WHERE workers.worker_id = suspects.worker_id", "FROM suspects"),
     ("waits for the row", LOCK_WORKERS, "FOR NO KEY UPDATE OF workers"),
     ("locks nothing", LOCK_WORKERS),
     ("counts from the last look", "COALESCE(session_lost_at, at)", "at"),
@@ -249,7 +286,7 @@ SWEEP = _of(
     ("forgets the wish to cancel", "WHEN orders.cancel_requested_at IS NOT NULL THEN 'cancelled'"),
     ("fails what has no attempt left never", "WHEN orders.attempt >= LEAST(orders.attempt_limit, 1000000) THEN 'failed'"),
     ("retries what was rescued", "WHEN outcome = 'rescued' THEN 'pending'"),
-    ("records no attempt", "FROM held ON CONFLICT", "FROM held WHERE false ON CONFLICT"),
+    ("records no attempt", "ON CONFLICT", "WHERE false ON CONFLICT"),
 )  # fmt: skip
 
 SWEPT = _of(
@@ -262,6 +299,8 @@ SWEPT = _of(
     ("reads from the beginning", "AND orders.started_at >= COALESCE(workers.oldest_claim_at, '-infinity')"),
     ("looks at claims from after its last moment", "AND orders.started_at <= workers.dead_at + make_interval(secs => 2 * lease_seconds)"),
     ("is done with orders in hand", "IS NULL LIMIT 1000 FOR", "IS NULL OR true LIMIT 1000 FOR"),
+    ("stumbles over two orders in hand", "LIMIT 1) IS NULL", ") IS NULL"),
+    ("is done with whom it has not locked", "WHERE worker_id = ANY (ARRAY (SELECT worker_id FROM swept))"),
     ("waits for the row", LOCK, "FOR NO KEY UPDATE"),
     ("locks nothing", LOCK),
 )  # fmt: skip
@@ -272,6 +311,7 @@ PATROL = _of(
     ("begins at the beginning", "WHERE started_at > %(after)s", "WHERE started_at IS NOT NULL"),
     ("takes orders of the living", "WHERE workers.worker_id = page.worker_id AND workers.dead_at IS NULL)", "WHERE false)"),
     ("leaves the orders of the dead", "AND workers.dead_at IS NULL"),
+    ("leaves the orders of the dead while anybody lives", "workers.worker_id = page.worker_id AND workers.dead_at IS NULL)", "workers.dead_at IS NULL)"),
     (
         "pages through any state",
         "WHERE status = 'processing' AND NOT EXISTS",
@@ -294,13 +334,15 @@ PATROL = _of(
     ("is stopped by a foreign key", LOCK_ORDERS, "FOR UPDATE OF orders SKIP LOCKED"),
     ("locks nothing", LOCK_ORDERS),
     ("retries what was rescued", "WHEN outcome = 'rescued' THEN 'pending'"),
-    ("records no attempt", "FROM held ON CONFLICT", "FROM held WHERE false ON CONFLICT"),
+    ("records no attempt", "ON CONFLICT", "WHERE false ON CONFLICT"),
 )  # fmt: skip
 
 WORKERS = [
     *_of(
         workers,
         "_BEAT",
+        ("renews everybody's lease", "WHERE worker_id = %(worker_id)s AND dead_at IS NULL FOR NO KEY", "WHERE dead_at IS NULL FOR NO KEY"),
+        ("renews leases that it has not locked", "WHERE worker_id = ANY (ARRAY (SELECT worker_id FROM held)) RETURNING", "RETURNING"),
         ("wakes the dead", "AND dead_at IS NULL FOR NO KEY", "FOR NO KEY"),
         ("waits for the row", LOCK, "FOR NO KEY UPDATE"),
         ("locks nothing", LOCK),
@@ -308,13 +350,21 @@ WORKERS = [
         ("moves the oldest claim back", "GREATEST(oldest_claim_at, %(oldest_claim_at)s::timestamptz)", "%(oldest_claim_at)s::timestamptz"),
         ("forgives no lost session", ", session_lost_at = NULL"),
         ("counts a dead worker as alive", "AND dead_at IS NULL), EXISTS", "), EXISTS"),
+        ("counts the dead as alive while anybody lives", "WHERE worker_id = %(worker_id)s AND dead_at IS NULL), EXISTS", "WHERE dead_at IS NULL), EXISTS"),
+        ("cancels orders that are not held", "WHERE order_id = ANY (ARRAY (SELECT unnest(%(held)s::uuid[]))) AND", "WHERE"),
         ("cancels another worker's orders", "AND worker_id = %(worker_id)s AND cancel_requested_at", "AND cancel_requested_at"),
         ("cancels what nobody wants cancelled", "AND cancel_requested_at IS NOT NULL"),
     ),
-    *_of(workers, "_LEAVE", ("dies twice", "COALESCE(dead_at, clock_timestamp())", "clock_timestamp()")),
+    *_of(
+        workers,
+        "_LEAVE",
+        ("takes everybody along", "WHERE worker_id = %(worker_id)s"),
+        ("dies twice", "COALESCE(dead_at, clock_timestamp())", "clock_timestamp()"),
+    ),
     *_of(
         workers,
         "_HOLD_SESSION",
+        ("holds everybody's session", "WHERE worker_id = %(worker_id)s AND", "WHERE"),
         ("claims a session that another has", "AND pg_try_advisory_lock(key)"),
         ("forgives no lost session", ", session_lost_at = NULL"),
     ),
@@ -322,6 +372,7 @@ WORKERS = [
         workers,
         "_PRUNE",
         ("forgets the dead at once", "WHERE swept_at < clock_timestamp() - INTERVAL '1 day'", "WHERE swept_at IS NOT NULL"),
+        ("forgets whom it has not locked", "WHERE worker_id = ANY (ARRAY (SELECT worker_id FROM old))"),
         ("forgets the living", "WHERE swept_at < clock_timestamp() - INTERVAL '1 day' LIMIT", "LIMIT"),
         ("waits for the row", "FOR UPDATE SKIP LOCKED", "FOR UPDATE"),
         ("locks nothing", "FOR UPDATE SKIP LOCKED"),
@@ -332,6 +383,8 @@ PEOPLE = [
     *_of(
         cancel,
         "_CANCEL",
+        ("cancels every order", "WHERE order_id = %(order_id)s AND", "WHERE"),
+        ("cancels what it has not locked", f"WHERE order_id = {HELD_ORDERS}"),
         ("cancels what is final", "AND status IN ('pending', 'retrying', 'processing')"),
         ("cancels what is being worked on", "CASE status WHEN 'processing' THEN 'processing' ELSE 'cancelled' END", "'cancelled'"),
         ("asks again", "COALESCE(cancel_requested_at, clock_timestamp())", "clock_timestamp()"),
@@ -342,6 +395,8 @@ PEOPLE = [
     *_of(
         redrive,
         "_REDRIVE",
+        ("redrives every order", "WHERE order_id = %(order_id)s AND", "WHERE"),
+        ("redrives what it has not locked", f"WHERE order_id = {HELD_ORDERS}"),
         ("redrives what has not failed", "AND status = 'failed'"),
         ("redrives after the last attempt", "AND attempt < 1000000"),
         ("keeps the old place in line", "seq = DEFAULT, "),
@@ -356,8 +411,17 @@ PEOPLE = [
         pause,
         "_SWITCH",
         ("pauses anew", "COALESCE(paused_at, clock_timestamp())", "clock_timestamp()"),
+        ("pauses when it is to resume", "CASE WHEN %(pause)s THEN COALESCE(paused_at, clock_timestamp()) END", "COALESCE(paused_at, clock_timestamp())"),
+        ("switches what it has not locked", "WHERE only_row = ANY (ARRAY (SELECT only_row FROM held))"),
         ("waits for the row", LOCK, "FOR NO KEY UPDATE"),
         ("locks nothing", LOCK),
+    ),
+    *_of(
+        pause,
+        "_RESTORE",
+        ("restores nothing", "WHERE NOT EXISTS", "WHERE false AND NOT EXISTS"),
+        ("restores what is there", "WHERE NOT EXISTS (SELECT FROM queue)"),
+        ("pauses when it is to resume", "CASE WHEN %(pause)s THEN clock_timestamp() END", "clock_timestamp()"),
     ),
 ]  # fmt: skip
 

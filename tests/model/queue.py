@@ -15,7 +15,7 @@ from schema.exchange import Claim, Exchanged, Fence
 from schema.rescue import Patrolled
 from schema.states import Outcome, Status
 from schema.unfinished import Ending, Unwritten
-from tests.model.tables import LAST_ATTEMPT, Attempt, Order, Switch, Worker
+from tests.model.tables import LAST_ATTEMPT, Attempt, Order, Worker
 from tests.model.workers import Workers
 
 LAST_LIMIT = 2_147_483_647
@@ -39,7 +39,7 @@ class Queue(Workers):
         max_attempts: int,
     ) -> Exchanged:
         standing = {fence: self.standing(worker_id, fence=fence) for fence in finished}
-        alive, paused = self.is_alive(worker_id), self.find(Switch().key).paused_at is not None
+        alive, paused = self.is_alive(worker_id), self.paused_at is not None
         line = self.in_line(floor)
         busy = {fence for fence in finished if not self.complete(worker_id, fence=fence)}
         claimed: list[Claim] = []

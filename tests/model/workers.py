@@ -83,8 +83,14 @@ class Workers(Session):
             self.delete(worker)
         return len(old)
 
+    @property
+    def paused_at(self) -> datetime | None:
+        """When claiming was stopped. Without the switch's row nothing stops it."""
+        switch: Switch | None = self.find(Switch().key)
+        return switch.paused_at if switch is not None else None
+
     def pause(self) -> None:
-        self.switch(paused_at=self.find(Switch().key).paused_at or self.now)
+        self.switch(paused_at=self.paused_at or self.now)
 
     def resume(self) -> None:
         self.switch(paused_at=None)
