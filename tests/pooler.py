@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -53,8 +52,7 @@ class Pooler:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
-        shutil.rmtree(self._folder)
+        self._remove()
 
     def through(self, url: str) -> str:
         """Return the way to the database of `url` that leads through this pooler."""
@@ -62,7 +60,15 @@ class Pooler:
         return conninfo.make_conninfo(host=str(self._folder), port=PORT, user="pooled", dbname=database)
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it and wait until it answers; if it doesn't, leave neither a process nor files behind."""
+        try:
+            self._launch()
+            self._wait()
+        except BaseException:
+            self._remove()
+            raise
+
+    def _launch(self) -> None:
         (self._folder / "pgbouncer.ini").write_text(self._configuration())
         for path in (self._folder, self._folder / "pgbouncer.ini"):
             shutil.chown(path, self._account.uid, self._account.gid)
@@ -75,6 +81,9 @@ class Pooler:
                 start_new_session=True,
                 **self._account.options(),
             )
+
+    def _wait(self) -> None:
+        assert self._process is not None
         give_up_at = time.monotonic() + START_SECONDS
         while not self._answers():
             assert self._process.poll() is None, self.log
@@ -82,10 +91,10 @@ class Pooler:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End it at once, with every connection through it."""
+        """End it at once, with every connection through it: from 1.23 on SIGTERM waits for the clients."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(START_SECONDS)
+            self._process.kill()
+            self._process.wait()
             self._process = None
 
     def command(self, command: str) -> list[dict[str, Any]]:
@@ -111,6 +120,10 @@ class Pooler:
     @property
     def log(self) -> str:
         return (self._folder / "log").read_text()
+
+    def _remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _answers(self) -> bool:
         try:
