@@ -1,7 +1,4 @@
-"""Start a program of the product with a defect seeded, to see that the judge notices it.
-
-BREAK=fence python -m tests.chaos.broken orders_worker
-"""
+"""The defects that can be seeded in the product, to see that the judge notices them."""
 
 import importlib
 from dataclasses import dataclass

@@ -1,5 +1,6 @@
 """The PostgreSQL under test: durable as in production, and mortal."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -68,7 +69,7 @@ class Database:
     def kill_session(self, dice: random.Random) -> None:
         """Kill the process of one session: the server then ends all of them and recovers."""
         if pids := self.sessions():
-            os.kill(dice.choice(pids), signal.SIGKILL)
+            _kill(dice.choice(pids))
 
     def terminate_sessions(self, count: int, dice: random.Random) -> None:
         """End some sessions as an administrator does."""
@@ -81,7 +82,7 @@ class Database:
         """Kill the server's main process."""
         pid = processes.postmaster(self._server.place.data)
         if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+            _kill(pid)
 
     def stop(self, mode: str) -> None:
         """Stop it; `immediate` is a crash."""
@@ -106,9 +107,16 @@ class Database:
 
     def destroy(self) -> None:
         """End the server and remove its files."""
-        self._server.stop(mode="immediate")
-        kept = {self.logs} if self._keep else set()
-        for path in set(self.home.iterdir()) - kept:
-            shutil.rmtree(path, ignore_errors=True)
-        if not kept:
-            shutil.rmtree(self.home, ignore_errors=True)
+        with self._lock:
+            self._server.stop(mode="immediate")
+            kept = {self.logs} if self._keep else set()
+            for path in set(self.home.iterdir()) - kept:
+                shutil.rmtree(path, ignore_errors=True)
+            if not kept:
+                shutil.rmtree(self.home, ignore_errors=True)
+
+
+def _kill(pid: int) -> None:
+    # Another fault may have ended it a moment ago.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

@@ -8,9 +8,9 @@ from random import Random
 import psycopg
 
 from tests.chaos import database_faults, network_faults, process_faults
-from tests.chaos.scene import Scene
+from tests.chaos.scene import Scene, Told
 
-Fault = Callable[[Scene, Random], Iterator[str]]
+Fault = Callable[[Scene, Random], Iterator[Told]]
 
 PAUSE_SECONDS = 2.0
 PAIR_SHARE = 0.2
@@ -46,6 +46,9 @@ HARMLESS = frozenset(
 )
 """What should not delay a rescue by the others."""
 
+NETWORK = frozenset({"cut-network", "stall-network", "lose-answers", "reset-network"})
+"""What can keep the server from seeing that a worker's session is gone."""
+
 
 class Injector:
     """Lets one fault after another happen, now and then two at once, in an order that `dice` decide.
@@ -62,10 +65,19 @@ class Injector:
         self._dice = dice
         self._deck: list[str] = []
         self._lasting: list[threading.Thread] = []
+        self._thread = threading.Thread(target=self._run, name="injector")
         self.failures: list[str] = []
 
-    def run(self) -> None:
-        """Go on until the scene is over and everything is undone."""
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until the scene is over and everything is undone, if it has begun."""
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
         while self._kinds and not self._scene.pause(0.5 + self._dice.expovariate(1 / self._pause_seconds)):
             count = 2 if self._dice.random() < PAIR_SHARE else 1
             for thread in [thread for _ in range(count) if (thread := self._begin())]:
@@ -92,9 +104,9 @@ class Injector:
     def _happen(self, kind: str, dice: Random) -> None:
         fault = FAULTS[kind](self._scene, dice)
         try:
-            if words := next(fault, None):
+            if told := next(fault, None):
                 # Another fault may have the server away.
-                with self._scene.happening(kind, words), suppress(psycopg.OperationalError):
+                with self._scene.happening(kind, told), suppress(psycopg.OperationalError):
                     next(fault, None)
         except Exception as error:  # noqa: BLE001 - a fault that fails is the harness's own failure
             self.failures.append(f"{kind}: {type(error).__name__}: {error}")

@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 
 from tests.chaos.clients import Submission
-from tests.chaos.evidence import Breach, Evidence
+from tests.chaos.evidence import Breach, Evidence, Kind
 
 DURABLE = "durable"
 IDEMPOTENT = "idempotent"
@@ -63,7 +63,7 @@ def _durability(rows: list[_Row], submissions: list[Submission]) -> Iterator[Bre
         for order_id in submission.answered:
             row = stored.get(order_id)
             if row is None:
-                yield Breach(DURABLE, order_id, "was answered with a 201 and is not there")
+                yield Breach(DURABLE, order_id, "was answered with a 201 and is not there", Kind.LOST)
             elif (row.user_id, row.item_ids, row.amount) != _sent(submission):
                 yield Breach(DURABLE, order_id, "is not what was sent")
 
@@ -104,6 +104,7 @@ def _effects(rows: list[_Row]) -> Iterator[Breach]:
         wanted = 1 if row.status == "completed" and row.item_ids[2] == "ledger" else 0
         if row.entries != wanted:
             words = f"is {row.status} and has {row.entries} entries in the ledger, not {wanted}"
-            yield Breach(EXACTLY_ONCE, row.order_id, words)
+            kind = Kind.EFFECT_MISSING if row.entries < wanted else Kind.EFFECT_REPEATED
+            yield Breach(EXACTLY_ONCE, row.order_id, words, kind)
         elif row.entries and row.entered != row.amount:
             yield Breach(EXACTLY_ONCE, row.order_id, f"has {row.entered} in the ledger, not {row.amount}")

@@ -17,7 +17,7 @@ TOLERANCE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What was found. Not counted as `inversions` are orders `locked` by a fault, and those `late` ones
+    """What was found. Not counted as `inversions` are orders `locked` by a fault then, and those `late` ones
     whose commit a server that was slow or gone held up: one is in line from the commit on.
     """
 
@@ -30,6 +30,10 @@ class Line:
         """Return each finding as a broken promise."""
         for inversion in self.inversions:
             yield Breach(FCFS, inversion.passed.order_id, str(inversion))
+        if self.verdict.unjudged:
+            yield Breach(
+                FCFS, None, f"{self.verdict.unjudged} claims lack a ticket or a time to judge them by"
+            )
         for found in self.verdict.double_starts:
             yield Breach(FENCED, found.order_id, str(found))
         for shared in self.verdict.shared_tickets:
@@ -39,7 +43,7 @@ class Line:
 def judge_line(connection: Connection, evidence: Evidence) -> Line:
     """Read what the database has on record about claims."""
     verdict = fcfs.check(connection, tolerance_seconds=TOLERANCE_SECONDS)
-    unlocked = [each for each in verdict.inversions if each.passed.order_id not in evidence.locked]
+    unlocked = [each for each in verdict.inversions if not _was_locked(each, evidence)]
     found = [each for each in unlocked if not _is_late(each, evidence)]
     return Line(
         verdict,
@@ -49,11 +53,21 @@ def judge_line(connection: Connection, evidence: Evidence) -> Line:
     )
 
 
+def _was_locked(inversion: Inversion, evidence: Evidence) -> bool:
+    """Tell whether a fault had the passed order locked when it was passed."""
+    moment = _passed_at(inversion)
+    return evidence.was_locked(inversion.passed.order_id, moment, moment)
+
+
+def _passed_at(inversion: Inversion) -> float:
+    assert inversion.passer.started_at is not None
+    return inversion.passer.started_at.timestamp()
+
+
 def _is_late(inversion: Inversion, evidence: Evidence) -> bool:
     """Tell whether the passed order can't have been seen in line for long enough before it was passed."""
     entered_at = _in_line_from(inversion.passed.queued_at, evidence)
-    assert inversion.passer.started_at is not None
-    return inversion.passer.started_at.timestamp() < entered_at + TOLERANCE_SECONDS
+    return _passed_at(inversion) < entered_at + TOLERANCE_SECONDS
 
 
 def _in_line_from(queued_at: datetime, evidence: Evidence) -> float:

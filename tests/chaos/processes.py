@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,9 @@ ROOT = Path(__file__).parent.parent.parent
 PAUSE_SECONDS = 0.05
 RESTART_SECONDS = 0.3
 STOP_SECONDS = 45.0
+
+YOUNG_SECONDS = 5.0
+"""How long a process may be without the handlers for its signals, which then end it."""
 
 _HANDLERS_HANG = 3
 """A worker's documented status when as many handlers hang as it has slots."""
@@ -82,11 +85,12 @@ class Supervisor:
 
     def kill(self, machine: Machine) -> None:
         """End it as a power cut does."""
-        self._signal(machine, signal.SIGKILL, foreseen=-signal.SIGKILL)
+        self._signal(machine, signal.SIGKILL, foreseen={-signal.SIGKILL})
 
     def terminate(self, machine: Machine) -> None:
         """Ask it to stop, as a deployment does."""
-        self._signal(machine, signal.SIGTERM, foreseen=0)
+        young = time.time() < machine.born_at + YOUNG_SECONDS
+        self._signal(machine, signal.SIGTERM, foreseen={0, -signal.SIGTERM} if young else {0})
 
     def stop(self, machine: Machine) -> int:
         """Freeze it; return its pid."""
@@ -113,18 +117,18 @@ class Supervisor:
 
     def destroy(self) -> None:
         """Kill whatever is left, expected or not."""
-        self._closing = True
-        for machine in self.machines:
-            if machine.process is not None:
-                machine.process.kill()
-                machine.process.wait()
-        self._look()
+        with self._lock:
+            self._closing = True
+            for machine in self.machines:
+                if machine.process is not None:
+                    machine.process.kill()
+                    machine.process.wait()
+            self._look()
 
-    def _signal(self, machine: Machine, number: int, *, foreseen: int | None = None) -> None:
+    def _signal(self, machine: Machine, number: int, *, foreseen: Set[int] = frozenset()) -> None:
         with self._lock:
             if machine.process is not None and machine.process.poll() is None:
-                if foreseen is not None:
-                    machine.foreseen.add(foreseen)
+                machine.foreseen |= foreseen
                 machine.process.send_signal(number)
 
     def _watch(self) -> None:

@@ -9,10 +9,9 @@ from typing import Any
 
 import psycopg
 
-from tests.chaos import judge
 from tests.chaos.clients import Record
-from tests.chaos.evidence import Evidence
-from tests.chaos.rescues import Rescue
+from tests.chaos.evidence import Evidence, Kind
+from tests.chaos.rescues import Cause, Rescue
 from tests.chaos.settings import ChaosSettings
 from tests.chaos.verdict import Findings
 
@@ -45,12 +44,13 @@ def report(
 
 def _kept(evidence: Evidence, findings: Findings) -> dict[str, Any]:
     """Return the counts that must be 0, and how many orders they are about."""
-    promises = Counter(each.promise for each in findings.breaches)
+    kinds = Counter(each.kind for each in findings.breaches)
     line = findings.line
     return {
         "accepted": len({order_id for each in evidence.submissions for order_id in each.answered}),
-        "lost": sum(each.words.endswith("is not there") for each in findings.breaches),
-        "worked_twice_with_effect": promises[judge.EXACTLY_ONCE],
+        "lost": kinds[Kind.LOST],
+        "worked_twice_with_effect": kinds[Kind.EFFECT_REPEATED],
+        "effect_missing": kinds[Kind.EFFECT_MISSING],
         "claims": line.verdict.claims,
         "fcfs_inversions": len(line.inversions),
         "fcfs_passed_while_locked": line.locked,
@@ -60,15 +60,20 @@ def _kept(evidence: Evidence, findings: Findings) -> dict[str, Any]:
 
 
 def _times(evidence: Evidence, findings: Findings) -> dict[str, Any]:
-    rescues = findings.rescues
+    rescues, pauses = findings.rescues, findings.pauses
     return {
-        "rescue_after_kill": _rescue(rescues, killed=True, disturbed=False),
-        "rescue_after_kill_with_another_fault": _rescue(rescues, killed=True, disturbed=True),
-        "rescue_after_stall": _rescue(rescues, killed=False, disturbed=False),
-        "rescue_after_stall_with_another_fault": _rescue(rescues, killed=False, disturbed=True),
+        "rescue_after_kill": _rescue(rescues.timed, Cause.KILL, disturbed=False),
+        "rescue_after_kill_with_another_fault": _rescue(rescues.timed, Cause.KILL, disturbed=True),
+        "rescue_after_stall": _rescue(rescues.timed, Cause.STALL, disturbed=False),
+        "rescue_after_stall_with_another_fault": _rescue(rescues.timed, Cause.STALL, disturbed=True),
+        "rescues_from_workers_cut_off": len(rescues.cut_off),
+        "rescues_from_living_workers": len(rescues.living),
+        "rescues_while_locked": len(rescues.locked),
         "longest_seconds_without_progress": {
-            kind: round(seconds, 1) for kind, seconds in sorted(findings.pauses.items())
+            kind: round(seconds, 1) for kind, seconds in sorted(pauses.around.items())
         },
+        "locks_by_themselves": len(pauses.while_locked),
+        "longest_seconds_without_progress_beside_a_lock": round(max(pauses.while_locked, default=0.0), 1),
         "server_away_seconds": round(sum(ended - began for began, ended in evidence.away), 1),
     }
 
@@ -97,10 +102,8 @@ def percentile(ordered: Sequence[float], share: float) -> float | None:
     return round(ordered[max(rank, 1) - 1], 3)
 
 
-def _rescue(rescues: list[Rescue], *, killed: bool, disturbed: bool) -> dict[str, Any]:
-    seconds = sorted(
-        each.seconds for each in rescues if each.killed == killed and each.disturbed == disturbed
-    )
+def _rescue(rescues: list[Rescue], cause: Cause, *, disturbed: bool) -> dict[str, Any]:
+    seconds = sorted(each.seconds for each in rescues if each.cause == cause and each.disturbed == disturbed)
     return {"orders": len(seconds), **{name: percentile(seconds, share) for name, share in SHARES.items()}}
 
 

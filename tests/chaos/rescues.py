@@ -1,13 +1,16 @@
 """How long orders of dead and stalled workers stayed theirs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
-from tests.chaos.evidence import Breach, Evidence
-from tests.chaos.faults import HARMLESS
+from tests.chaos.evidence import MOMENT_SECONDS, Breach, Evidence
+from tests.chaos.faults import HARMLESS, NETWORK
+from tests.chaos.judge import RESCUE
+from tests.chaos.scene import Happening
 
 KILLED_SECONDS = 5.0
 """The promise, for a worker that was killed."""
@@ -16,18 +19,25 @@ GRACE_SECONDS = 5.0
 """What may come on top of the lease, for one that stalls or is behind a pooler."""
 
 
+class Cause(StrEnum):
+    """Why a worker lost its orders."""
+
+    KILL = "kill"
+    STALL = "stall"
+
+
 @dataclass(frozen=True, slots=True)
 class Rescue:
     """One order taken from a worker. `seconds` count from the worker's end or the begin of its stall.
 
-    `seconds_undisturbed` count from when nothing else was wrong any more; they are fewer if something was,
+    `seconds_undisturbed` count from when one of the others could do it again; they are fewer if none could,
     also in the lease before.
     """
 
     order_id: UUID
     seconds: float
     seconds_undisturbed: float
-    killed: bool
+    cause: Cause
 
     @property
     def disturbed(self) -> bool:
@@ -35,11 +45,37 @@ class Rescue:
         return self.seconds_undisturbed < self.seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Rescues:
+    """All of them: those that can be timed, and those from workers that had not ended and not stood still.
+
+    Those of `cut_off` workers had a fault of the network or the server to explain them, those of `living`
+    workers nothing. `locked` orders were held by a fault meanwhile: nothing is said about them.
+    """
+
+    timed: list[Rescue] = field(default_factory=list)
+    cut_off: list[UUID] = field(default_factory=list)
+    living: list[UUID] = field(default_factory=list)
+    locked: list[UUID] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What the database has on record about one rescue."""
+
+    order_id: UUID
+    pid: int
+    claimed_at: float
+    declared_at: float
+    rescued_at: float
+
+
 _RESCUED = """
 SELECT attempts.order_id,
-       extract(epoch FROM attempts.ended_at)::float8,
        workers.pid,
-       extract(epoch FROM attempts.started_at)::float8
+       extract(epoch FROM attempts.started_at)::float8,
+       extract(epoch FROM LEAST(workers.dead_at, attempts.ended_at))::float8,
+       extract(epoch FROM attempts.ended_at)::float8
 FROM attempts
 JOIN workers USING (worker_id)
 WHERE attempts.outcome = 'rescued'
@@ -47,61 +83,100 @@ ORDER BY attempts.ended_at
 """
 
 
-def measure(connection: psycopg.Connection[Any], evidence: Evidence) -> list[Rescue]:
-    """Find what caused each rescue, and how long it took; leave out those with no cause we know.
-
-    Nothing is said about orders that a fault had locked.
-    """
-    rescues = []
-    for order_id, rescued_at, pid, claimed_at in connection.execute(_RESCUED):
-        cause = _cause(evidence, pid, claimed_at=claimed_at, rescued_at=rescued_at)
-        if cause is not None and order_id not in evidence.locked:
-            lost_at, killed = cause
-            since = _undisturbed_since(evidence, lost_at, until=rescued_at)
-            rescues.append(Rescue(order_id, rescued_at - lost_at, rescued_at - since, killed=killed))
+def measure(connection: psycopg.Connection[Any], evidence: Evidence) -> Rescues:
+    """Find what caused each rescue, and how long it took."""
+    rescues = Rescues()
+    for row in connection.execute(_RESCUED):
+        _sort(_Taken(*row), evidence, rescues)
     return rescues
 
 
-def _cause(
-    evidence: Evidence, pid: int, *, claimed_at: float, rescued_at: float
-) -> tuple[float, bool] | None:
-    """Return since when the worker was gone, and whether it was killed."""
-    for stall in evidence.stalls:
-        if stall.pid == pid and stall.began_at - 1 <= rescued_at <= stall.ended_at + 1:
-            return stall.began_at, False
+def _sort(taken: _Taken, evidence: Evidence, rescues: Rescues) -> None:
+    machine = evidence.machine(taken.pid, claimed_at=taken.claimed_at)
+    if (loss := _loss(evidence, taken)) is None:
+        touched = _was_touched(evidence, machine, until=taken.rescued_at)
+        (rescues.cut_off if touched else rescues.living).append(taken.order_id)
+        return
+    lost_at, cause = loss
+    if evidence.was_locked(taken.order_id, lost_at, taken.rescued_at):
+        rescues.locked.append(taken.order_id)
+        return
+    since = _undisturbed_since(evidence, machine, lost_at=lost_at, until=taken.rescued_at)
+    rescues.timed.append(
+        Rescue(taken.order_id, taken.rescued_at - lost_at, taken.rescued_at - since, cause=cause)
+    )
+
+
+def _loss(evidence: Evidence, taken: _Taken) -> tuple[float, Cause] | None:
+    """Return since when the worker was gone, and why.
+
+    It was killed if it had ended when it was declared dead. A stall is the cause until the worker, awake,
+    has had a lease to be heard: what comes later has another.
+    """
     for each in evidence.exits:
-        if each.pid == pid and claimed_at <= each.at <= rescued_at:
-            return each.at, True
-    return None
+        if each.pid == taken.pid and _between(taken.claimed_at, each.at, taken.declared_at):
+            return min(each.at, taken.rescued_at), Cause.KILL
+    stalls = [
+        stall.began_at
+        for stall in evidence.stalls
+        if stall.pid == taken.pid
+        and taken.claimed_at <= stall.ended_at
+        and stall.began_at <= taken.declared_at <= stall.ended_at + evidence.lease_seconds
+    ]
+    return (max(stalls), Cause.STALL) if stalls else None
 
 
-def _undisturbed_since(evidence: Evidence, lost_at: float, *, until: float) -> float:
-    """Return when the last other thing that was wrong came right, `lost_at` if nothing was.
+def _between(first: float, moment: float, last: float) -> bool:
+    return first - MOMENT_SECONDS <= moment <= last + MOMENT_SECONDS
+
+
+def _was_touched(evidence: Evidence, machine: str, *, until: float) -> bool:
+    """Tell whether a fault can have kept the worker from being heard."""
+    from_ = until - evidence.lease_seconds - GRACE_SECONDS
+    spans = [(each.began_at, each.ended_at) for each in _disturbing(evidence.wrong_at(machine))]
+    return any(began_at <= until and from_ <= ended_at for began_at, ended_at in [*spans, *evidence.away])
+
+
+def _undisturbed_since(evidence: Evidence, lost: str, *, lost_at: float, until: float) -> float:
+    """Return from when on one of the others could see that the worker is gone, and return its orders.
+
+    The lost machine's own network counts too: what it holds back keeps the worker's session alive.
+    """
+    others = [
+        _last_end(evidence, _disturbing(evidence.wrong_at(name)), lost_at=lost_at, until=until)
+        for name in evidence.workers
+        if name != lost
+    ]
+    network = [each for each in evidence.wrong_at(lost) if each.kind in NETWORK]
+    own = _last_end(evidence, network, lost_at=lost_at, until=until)
+    return min(max(min(others, default=lost_at), own), until)
+
+
+def _disturbing(happenings: list[Happening]) -> list[Happening]:
+    return [each for each in happenings if each.kind not in HARMLESS]
+
+
+def _last_end(evidence: Evidence, happenings: list[Happening], *, lost_at: float, until: float) -> float:
+    """Return when the last of it came right, or the server, `lost_at` if nothing was wrong.
 
     The lease before counts too: what ended in it counts as ended when the worker was lost and a moment more.
     """
-    spans = [
-        (each.began_at, each.ended_at)
-        for each in evidence.happenings
-        if each.kind not in HARMLESS
-        # The stall that is the cause.
-        and not (each.kind.startswith("stop-worker") and abs(each.began_at - lost_at) < 1)
-    ]
+    spans = [(each.began_at, each.ended_at) for each in happenings]
     ends = [
         max(ended_at, lost_at + 0.001)
         for began_at, ended_at in [*spans, *evidence.away]
         if began_at <= until and ended_at >= lost_at - evidence.lease_seconds
     ]
-    return min(max(ends, default=lost_at), until)
+    return max(ends, default=lost_at)
 
 
-def breaches(rescues: list[Rescue], evidence: Evidence) -> list[Breach]:
+def breaches(rescues: Rescues, evidence: Evidence) -> list[Breach]:
     """Return those that took too long; one that was disturbed may take a lease and a little from then on."""
-    found = []
-    for rescue in rescues:
-        by_session = rescue.killed and not evidence.pooled and not rescue.disturbed
+    found = [Breach(RESCUE, order_id, "was taken from a living worker") for order_id in rescues.living]
+    for rescue in rescues.timed:
+        by_session = rescue.cause == Cause.KILL and not evidence.pooled and not rescue.disturbed
         limit = KILLED_SECONDS if by_session else evidence.lease_seconds + GRACE_SECONDS
         if rescue.seconds_undisturbed > limit:
             words = f"claimable again after {rescue.seconds_undisturbed:.1f} s, {limit:g} s are promised"
-            found.append(Breach("rescue", rescue.order_id, words))
+            found.append(Breach(RESCUE, rescue.order_id, words))
     return found

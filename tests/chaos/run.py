@@ -1,6 +1,5 @@
 """One run: everything is started, faults happen while clients post, all is waited for, and judged."""
 
-import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -38,6 +37,11 @@ class Watches:
     pulse: Pulse
     sums: Sums
 
+    @property
+    def failures(self) -> list[str]:
+        """What went wrong with the watches themselves."""
+        return [*self.pulse.failures, *self.sums.failures]
+
     def close(self) -> None:
         """End both."""
         self.pulse.close()
@@ -53,17 +57,18 @@ def run(settings: ChaosSettings) -> dict[str, Any]:
         crowd = Crowd(ports, clients=CLIENTS, rate=ORDERS_A_SECOND, seed=settings.seed)
         pause_seconds = HASTE_SECONDS if settings.defect else PAUSE_SECONDS
         injector = Injector(scene, _kinds(settings), Random(settings.seed), pause_seconds=pause_seconds)
-        cleaning.callback(_abort, scene, crowd)
+        cleaning.callback(_abort, scene, crowd, injector)
         _live(scene, crowd, injector, watches, seconds=settings.duration_seconds)
         evidence = Evidence(
             submissions=[each for record in crowd.records for each in record.submissions],
             exits=scene.supervisor.exits,
             happenings=scene.happenings,
             stalls=scene.stalls,
-            locked=frozenset(scene.locked),
+            locked=scene.locked,
             away=watches.pulse.away,
             differences=watches.sums.differences,
-            failures=injector.failures,
+            failures=[*injector.failures, *watches.failures],
+            workers=tuple(each.name for each in scene.supervisor.machines if each.worker),
             lease_seconds=LEASE_SECONDS,
             pooled=bool(settings.pooler),
         )
@@ -89,11 +94,10 @@ def _live(scene: Scene, crowd: Crowd, injector: Injector, watches: Watches, *, s
     watches.pulse.start()
     watches.sums.start()
     crowd.start()
-    faults = threading.Thread(target=injector.run, name="injector")
-    faults.start()
+    injector.start()
     scene.pause(seconds)
     scene.over.set()
-    faults.join()
+    injector.join()
     scene.say("no more faults and no new orders")
     scene.database.ensure_running()
     crowd.finish(PLACING_SECONDS)
@@ -124,8 +128,9 @@ def _wait_for_the_last(scene: Scene) -> None:
     scene.say(f"nothing moves, {last[0] if last else 0} orders are open")
 
 
-def _abort(scene: Scene, crowd: Crowd) -> None:
-    """Have every thread end soon."""
+def _abort(scene: Scene, crowd: Crowd, injector: Injector) -> None:
+    """Have every thread end soon, and no fault go on when the stage is taken down."""
     scene.over.set()
     crowd.stop.set()
     crowd.give_up.set()
+    injector.join()

@@ -7,11 +7,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
+from typing import NamedTuple
 from uuid import UUID
 
 from tests.chaos.database import Database
 from tests.chaos.network import Relay
 from tests.chaos.processes import Machine, Supervisor
+
+Span = tuple[float, float]
+"""From and to, in seconds since 1970."""
+
+EVERYWHERE = "every machine"
+SERVER = "the server"
+
+
+class Told(NamedTuple):
+    """What a fault says it is about to do, and where: a machine's name, `EVERYWHERE` or `SERVER`."""
+
+    place: str
+    words: str
 
 
 @dataclass(slots=True)
@@ -19,6 +33,7 @@ class Happening:
     """One fault, from its beginning until all that it did was undone (0 while it lasts)."""
 
     kind: str
+    place: str
     words: str
     began_at: float
     ended_at: float = 0.0
@@ -35,14 +50,17 @@ class Stall:
 
 @dataclass(slots=True)
 class Scene:
-    """Everything under test. `over` is set when no fault may go on; `locked` are orders that one locked."""
+    """Everything under test. `over` is set when no fault may go on.
+
+    `locked` are the orders that faults had locked, each with the times.
+    """
 
     database: Database
     supervisor: Supervisor
     relays: dict[str, Relay]
     happenings: list[Happening] = field(default_factory=list)
     stalls: list[Stall] = field(default_factory=list)
-    locked: set[UUID] = field(default_factory=set)
+    locked: dict[UUID, list[Span]] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
     began: float = field(default_factory=time.monotonic)
 
@@ -68,11 +86,11 @@ class Scene:
         print(f"{time.monotonic() - self.began:7.1f} s  {words}", file=sys.stderr, flush=True)
 
     @contextmanager
-    def happening(self, kind: str, words: str) -> Iterator[None]:
+    def happening(self, kind: str, told: Told) -> Iterator[None]:
         """Note a fault while it lasts."""
-        happening = Happening(kind, words, began_at=time.time())
+        happening = Happening(kind, told.place, told.words, began_at=time.time())
         self.happenings.append(happening)
-        self.say(f"{kind}: {words}")
+        self.say(f"{kind}: {told.place}, {told.words}")
         try:
             yield
         finally:

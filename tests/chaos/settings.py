@@ -14,7 +14,10 @@ from tests.chaos.faults import FAULTS
 
 @dataclass(frozen=True, slots=True)
 class ChaosSettings:
-    """`seed` decides which faults come when and what is ordered; `defect` is what `BREAK` seeds."""
+    """`seed` decides the faults and their order; what clients order depends on how long they wait, too.
+
+    `defect` is what `BREAK` seeds.
+    """
 
     duration_seconds: float
     seed: int
@@ -51,6 +54,8 @@ def _pooler(environment: settings.Environment) -> str:
 def _faults(environment: settings.Environment) -> tuple[str, ...]:
     """Return the kinds that may happen: all of them unless `FAULTS` names some, or `none`."""
     given = settings.text(environment, "FAULTS", ",".join(FAULTS))
+    if environment.get("FAULTS") and environment.get("BREAK"):
+        raise SettingError("FAULTS", given, "expected it to be unset: BREAK has faults of its own")
     names = () if given == "none" else tuple(name.strip() for name in given.split(","))
     if unknown := [name for name in names if name not in FAULTS]:
         raise SettingError("FAULTS", unknown[0], f"expected none, or some of {','.join(FAULTS)}")

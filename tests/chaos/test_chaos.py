@@ -12,6 +12,7 @@ import pytest
 
 from tests.chaos.broken import DEFECTS
 from tests.conftest import ROOT
+from tests.pooler import is_installed
 
 PROMISES = {
     "fence": "exactly once",
@@ -23,14 +24,28 @@ PROMISES = {
 
 
 def chaos(**environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", "tests.chaos"],
         cwd=ROOT,
         env=os.environ | environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
     )
+    with process:
+        try:
+            out, err = process.communicate(timeout=300)
+        finally:
+            # Killed, it would leave the server and the workers behind.
+            process.terminate()
+            process.wait()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def report_of_sound_run(**environment: str) -> Any:
+    run = chaos(**environment)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return json.loads(run.stdout)
 
 
 @pytest.mark.slow
@@ -44,6 +59,29 @@ def test_judge_finds_a_seeded_defect_and_names_promise_and_order(defect: str) ->
     shutil.rmtree(Path(report["logs"]).parent)
     witnesses = {each["order_id"] for each in report["breaches"] if each["promise"] == PROMISES[defect]}
     assert witnesses - {"None"}, report
+
+
+@pytest.mark.slow
+@pytest.mark.direct
+def test_orders_of_killed_worker_are_claimable_again_within_five_seconds() -> None:
+    rescue = report_of_sound_run(FAULTS="kill-worker", DURATION="30")["rescue_after_kill"]
+
+    assert rescue["orders"] >= 1
+    assert rescue["max"] <= 5
+
+
+@pytest.mark.slow
+@pytest.mark.direct
+@pytest.mark.skipif(not is_installed(), reason="there is no pgbouncer here")
+def test_promises_are_kept_behind_a_pooler() -> None:
+    assert report_of_sound_run(POOLER="pgbouncer", DURATION="30")["pooler"] == "pgbouncer"
+
+
+def test_faults_are_refused_beside_a_defect_which_has_its_own() -> None:
+    run = chaos(BREAK="fence", FAULTS="kill-worker")
+
+    assert run.returncode == 2
+    assert run.stderr.startswith("FAULTS is ")
 
 
 @pytest.mark.parametrize(

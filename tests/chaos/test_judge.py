@@ -9,12 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from schema.connection import Connection
-from tests.chaos import rescues, verdict
+from tests.chaos import progress, rescues, verdict
 from tests.chaos.clients import Submission
-from tests.chaos.evidence import Evidence
+from tests.chaos.evidence import Breach, Evidence
 from tests.chaos.handler import LEDGER
 from tests.chaos.processes import Exit
-from tests.chaos.scene import Happening
+from tests.chaos.rescues import Cause
+from tests.chaos.scene import EVERYWHERE, SERVER, Happening, Span, Stall
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -55,6 +56,14 @@ class World:
 
 def at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
+
+
+def span(first: float, last: float) -> Span:
+    return at(first).timestamp(), at(last).timestamp()
+
+
+def happening(kind: str, place: str, first: float, last: float) -> Happening:
+    return Happening(kind, place, "", *span(first, last))
 
 
 @pytest.fixture
@@ -140,6 +149,10 @@ def test_order_that_never_ended_is_found(world: World) -> None:
         "UPDATE orders SET status = 'retrying', retry_at = now(), finished_at = NULL, started_at = NULL,"
         " worker_id = NULL WHERE order_id = %(id)s"
     )
+    world.execute(
+        "INSERT INTO attempts (order_id, attempt, worker_id, seq, queued_at, started_at, ended_at, outcome)"
+        f" VALUES (%(id)s, 1, 'w', 2, '{START}', '{at(2)}', '{at(2.1)}', 'raised')"
+    )
 
     assert world.promises() == {"progress": world.order_id}
 
@@ -154,7 +167,18 @@ def test_order_that_others_passed_is_found_unless_a_fault_had_it_locked(world: W
     world.execute("UPDATE orders SET started_at = '2026-01-01 00:00:09Z' WHERE order_id = %(id)s")
 
     assert world.promises() == {"first come, first served": world.order_id}
-    assert world.promises(locked=frozenset({world.order_id})) == {}
+    assert world.promises(locked={world.order_id: [span(1, 2.5)]}) == {}
+    assert world.promises(locked={world.order_id: [span(4, 9)]}) != {}
+
+
+def test_claim_that_cannot_be_judged_is_found(world: World) -> None:
+    world.execute(
+        "INSERT INTO attempts (order_id, attempt, worker_id, started_at, ended_at, outcome)"
+        " SELECT order_id, 1, 'v', started_at, started_at, 'raised' FROM orders WHERE order_id = %(id)s"
+    )
+    world.execute("UPDATE orders SET attempt = 2 WHERE order_id = %(id)s")
+
+    assert world.promises() == {"first come, first served": None}
 
 
 def test_order_that_was_passed_while_the_server_was_slow_to_commit_it_is_late(world: World) -> None:
@@ -190,29 +214,154 @@ def test_what_was_seen_meanwhile_counts_too(world: World, evidence: dict[str, An
 
 def test_half_a_minute_without_a_completion_around_a_fault_is_found(world: World) -> None:
     world.execute("UPDATE orders SET finished_at = '2026-01-01 00:00:34Z' WHERE seq = 3")
-    fault = Happening("kill-server", "", at(2).timestamp(), at(3).timestamp())
 
-    assert "progress" in world.promises(happenings=[fault])
+    assert "progress" in world.promises(happenings=[happening("kill-server", SERVER, 2, 3)])
+
+
+def test_pause_after_the_last_completion_counts_while_an_order_is_open(world: World) -> None:
+    fault = happening("long-snapshot", SERVER, 2, 31)
+    done = progress.measure(world.connection, Evidence([], happenings=[fault]))
+    world.execute("UPDATE orders SET finished_at = NULL, status = 'processing' WHERE order_id = %(id)s")
+    open_ = progress.measure(world.connection, Evidence([], happenings=[fault]))
+
+    assert done.around["long-snapshot"] < 2
+    assert open_.around["long-snapshot"] == pytest.approx(41 - 3.1)
 
 
 @pytest.mark.parametrize(
-    ("rescued", "disturbed_until", "slow"),
+    ("others", "stuck"),
+    [
+        ([], True),
+        ([("long-snapshot", SERVER, 0, 9), ("lock-rows", SERVER, 0, 1)], True),
+        ([("kill-worker", "worker-1", 0, 0)], False),
+    ],
+)
+def test_completions_that_wait_for_a_lock_are_found_if_nothing_else_is_wrong(
+    world: World, others: list[tuple[str, str, float, float]], *, stuck: bool
+) -> None:
+    world.execute("UPDATE orders SET finished_at = '2026-01-01 00:00:08Z' WHERE seq = 3")
+    lock = happening("lock-rows", SERVER, 4, 8)
+
+    found = world.promises(happenings=[lock, *(happening(*each) for each in others)])
+
+    assert found == ({"one stuck row": None} if stuck else {})
+    assert world.promises(happenings=[lock], away=[span(-5, -4)]) == {}
+
+
+class Rescued:
+    """The second order, claimed on worker-1 at 1 s and lost at 10 s; the other workers are alive."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        world.execute(
+            "INSERT INTO workers (worker_id, host, pid, slots, lease_seconds) VALUES ('w', '', 7, 1, 10)"
+        )
+
+    def breaches(self, seconds: float, *, declared: float | None = None, **evidence: Any) -> list[Breach]:
+        """Return what is found if its worker was `declared` dead then and the order is back in line then."""
+        self._world.execute(
+            "INSERT INTO attempts (order_id, attempt, worker_id, seq, queued_at, started_at, ended_at,"
+            f" outcome) VALUES (%(id)s, 1, 'w', 2, '{START}', '{at(1)}', '{at(seconds)}', 'rescued')"
+        )
+        self._world.execute(f"UPDATE workers SET dead_at = '{at(seconds if declared is None else declared)}'")
+        seen = Evidence([], workers=("worker-1", "worker-2", "worker-3"), **evidence)
+        self.found = rescues.measure(self._world.connection, seen)
+        return rescues.breaches(self.found, seen)
+
+
+@pytest.fixture
+def rescued(world: World) -> Rescued:
+    return Rescued(world)
+
+
+KILLED = Exit("worker-1", 7, -9, 0.0, at=at(10).timestamp(), expected=True)
+AT_THE_END = Exit("worker-1", 7, 0, 0.0, at=at(99).timestamp(), expected=True)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "disturbed_until", "slow"),
     [(4.9, 0, False), (5.1, 0, True), (15.1, 1, False), (16.1, 1, True)],
 )
 def test_rescue_has_five_seconds_or_a_lease_and_a_little_after_another_fault(
-    world: World, rescued: float, disturbed_until: float, *, slow: bool
+    rescued: Rescued, seconds: float, disturbed_until: float, *, slow: bool
 ) -> None:
-    world.execute(
-        "INSERT INTO attempts (order_id, attempt, worker_id, seq, queued_at, started_at, ended_at, outcome)"
-        f" VALUES (%(id)s, 1, 'w', 2, '{START}', '{at(1)}', '{at(10 + rescued)}', 'rescued')"
-    )
-    world.execute(
-        "INSERT INTO workers (worker_id, host, pid, slots, lease_seconds) VALUES ('w', '', 7, 1, 10)"
-    )
-    killed = Exit("worker-1", 7, -9, 0.0, at=at(10).timestamp(), expected=True)
-    other = Happening("kill-server", "", at(9).timestamp(), at(10 + disturbed_until).timestamp())
-    seen = Evidence([], exits=[killed], happenings=[other] if disturbed_until else [])
+    others = [happening("kill-server", SERVER, 9, 10 + disturbed_until)] if disturbed_until else []
 
-    found = rescues.breaches(rescues.measure(world.connection, seen), seen)
+    found = rescued.breaches(10 + seconds, exits=[KILLED], happenings=others)
 
-    assert [each.order_id for each in found] == ([world.order_id] if slow else [])
+    assert bool(found) is slow
+
+
+@pytest.mark.parametrize(
+    ("others", "disturbed"),
+    [
+        ([("stop-worker", "worker-2")], False),
+        ([("stop-worker", "worker-2"), ("cut-network", "worker-3")], True),
+        ([("stop-worker", "worker-2"), ("kill-worker", "worker-3")], False),
+        ([("cut-network", "api-1"), ("stop-api", "api-1"), ("stop-worker", "worker-1")], False),
+        ([("stall-network", "worker-1")], True),
+        ([("cut-network", EVERYWHERE)], True),
+        ([("terminate-session", SERVER)], True),
+        ([("lock-rows", SERVER), ("long-snapshot", SERVER)], False),
+    ],
+)
+def test_rescue_is_disturbed_if_none_of_the_others_was_left_alone(
+    rescued: Rescued, others: list[tuple[str, str]], *, disturbed: bool
+) -> None:
+    happenings = [happening(kind, place, 8, 9) for kind, place in others]
+
+    rescued.breaches(13, exits=[KILLED], happenings=happenings)
+
+    assert [each.disturbed for each in rescued.found.timed] == [disturbed]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "declared", "slow"), [(21, 21, False), (24.9, 21, False), (25.1, 21, True), (60, 21, True)]
+)
+def test_rescue_after_a_stall_has_a_lease_and_a_little(
+    rescued: Rescued, seconds: float, declared: float, *, slow: bool
+) -> None:
+    stall = Stall(7, *span(10, 24))
+
+    found = rescued.breaches(seconds, declared=declared, exits=[AT_THE_END], stalls=[stall])
+
+    assert [each.cause for each in rescued.found.timed] == [Cause.STALL]
+    assert bool(found) is slow
+
+
+def test_kill_after_a_stall_that_the_worker_survived_is_the_cause(rescued: Rescued) -> None:
+    found = rescued.breaches(15.1, declared=13, exits=[KILLED], stalls=[Stall(7, *span(2, 5))])
+
+    assert [each.cause for each in rescued.found.timed] == [Cause.KILL]
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "living"),
+    [
+        (None, True),
+        (("cut-network", "worker-2", 18, 19), True),
+        (("wrong-clock", "worker-1", 18, 19), True),
+        (("cut-network", "worker-1", 3, 4), True),
+        (("cut-network", "worker-1", 18, 19), False),
+        (("cut-network", EVERYWHERE, 18, 19), False),
+        (("kill-session", SERVER, 5, 6), False),
+    ],
+)
+def test_order_taken_from_a_living_worker_is_found_unless_a_fault_had_cut_it_off(
+    rescued: Rescued, fault: tuple[str, str, float, float] | None, *, living: bool
+) -> None:
+    found = rescued.breaches(20, exits=[AT_THE_END], happenings=[happening(*fault)] if fault else [])
+
+    assert [each.words for each in found] == (["was taken from a living worker"] if living else [])
+    assert len(rescued.found.living) == living
+    assert len(rescued.found.cut_off) == (not living)
+
+
+@pytest.mark.parametrize(("locked", "slow"), [((12, 14), False), ((2, 4), True)])
+def test_rescue_of_an_order_that_a_fault_had_locked_meanwhile_is_not_timed(
+    world: World, rescued: Rescued, locked: tuple[float, float], *, slow: bool
+) -> None:
+    found = rescued.breaches(18, exits=[KILLED], locked={world.order_id: [span(*locked)]})
+
+    assert bool(found) is slow

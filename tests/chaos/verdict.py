@@ -7,23 +7,24 @@ from tests.chaos import progress, rescues
 from tests.chaos.evidence import Breach, Evidence
 from tests.chaos.judge import EXACTLY_ONCE, judge
 from tests.chaos.line import Line, judge_line
-from tests.chaos.rescues import Rescue
+from tests.chaos.progress import Pauses
+from tests.chaos.rescues import Rescues
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What came out. `pauses` are the longest seconds without a completion by kind of fault."""
+    """What came out."""
 
     breaches: list[Breach]
-    rescues: list[Rescue]
-    pauses: dict[str, float]
+    rescues: Rescues
+    pauses: Pauses
     line: Line
 
 
 def judge_all(connection: Connection, evidence: Evidence) -> Findings:
     """Read the database of a run that is over."""
     rescued = rescues.measure(connection, evidence)
-    pauses = progress.longest_pauses(connection, evidence)
+    pauses = progress.measure(connection, evidence)
     in_line = judge_line(connection, evidence)
     breaches = [
         *judge(connection, evidence),

@@ -15,14 +15,18 @@ Connect = Callable[[], psycopg.Connection[Any]]
 
 
 class Watch:
-    """A thread that repeats one look at the database, on a connection that it opens anew when it breaks."""
+    """A thread that repeats one look at the database, on a connection that it opens anew when it breaks.
+
+    `failures` says if it died.
+    """
 
     def __init__(self, connect: Connect, *, seconds: float) -> None:
         self._connect = connect
         self._seconds = seconds
         self._over = threading.Event()
         self._connection: psycopg.Connection[Any] | None = None
-        self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
+        self._thread = threading.Thread(target=self._watch, name=type(self).__name__, daemon=True)
+        self.failures: list[str] = []
 
     def start(self) -> None:
         """Begin."""
@@ -42,7 +46,17 @@ class Watch:
     def note(self, began_at: float, *, well: bool) -> None:
         """Take note of how a look went that began then."""
 
-    def _run(self) -> None:
+    def rest(self, took: float) -> float:  # noqa: ARG002 - for those that a slow look makes rarer
+        """Return the seconds to wait after a look that took so long."""
+        return self._seconds
+
+    def _watch(self) -> None:
+        try:
+            self._look_on()
+        except Exception as error:  # noqa: BLE001 - a watch that fails is the harness's own failure
+            self.failures.append(f"{type(self).__name__} died: {type(error).__name__}: {error}")
+
+    def _look_on(self) -> None:
         while not self._over.is_set():
             began_at = time.time()
             try:
@@ -52,8 +66,7 @@ class Watch:
                 self.note(began_at, well=True)
             except psycopg.OperationalError:
                 self.note(began_at, well=False)
-            # A look that takes long is repeated less often: it must not become the load.
-            self._over.wait(max(self._seconds, 10 * (time.time() - began_at)))
+            self._over.wait(self.rest(time.time() - began_at))
 
 
 class Pulse(Watch):
@@ -86,6 +99,16 @@ class Sums(Watch):
         super().__init__(connect, seconds=SUMS_SECONDS)
         self.differences: list[str] = []
         self.looks = 0
+
+    def close(self) -> None:
+        """End; it is a failure to have never compared."""
+        super().close()
+        if not self.looks:
+            self.failures.append("the sums were never compared")
+
+    def rest(self, took: float) -> float:
+        """Look less often if it takes long: it must not become the load."""
+        return max(SUMS_SECONDS, 10 * took)
 
     def look(self, connection: psycopg.Connection[Any]) -> None:
         """Compare once."""
