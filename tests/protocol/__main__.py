@@ -52,7 +52,7 @@ def _words(promise: str | None) -> str:
 
 def _row(*cells: str) -> str:
     name, checked, states, expected, found = cells
-    return f"{name:36}{checked:9}{states:>11}  {expected:35}{found}".rstrip()
+    return f"{name:36}{checked:9}{states:>11}  {expected:39}{found}".rstrip()
 
 
 if __name__ == "__main__":

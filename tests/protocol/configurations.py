@@ -26,6 +26,7 @@ _ENDS = "every order ends"
 _ATTEMPT = "only its attempt ends it"
 _LOST = "is not lost"
 _EFFECT = "has effect if completed"
+_ONCE = "takes effect once"
 
 
 def _without(fence: str, promise: str | None, *, reason: str = "") -> Configuration:
@@ -56,6 +57,7 @@ CONFIGURATIONS = (
     _without("delay_in_mark_swept", _LOST),
     _without("status_in_sweep", _EFFECT),
     _without("completion_in_transaction", _EFFECT),
+    _without("fence_in_complete", _ONCE),
     _without("resolving_commit", _ENDS),
     _without("idle_timeout", _ENDS),
     _without("sweep", _ENDS),
@@ -71,4 +73,10 @@ CONFIGURATIONS = (
     Configuration("acceptance, three faults", ("FAULTS=3",), model="submission", always=True),
     Configuration("key and order apart", ("KEY_APART",), "is placed once", model="submission"),
     Configuration("without unique key", ("WITHOUT_UNIQUE_KEY",), "is placed once", model="submission"),
+    Configuration(
+        "a replay answers its own order_id",
+        ("OWN_ORDER_ID",),
+        "is what the key stands for",
+        model="submission",
+    ),
 )

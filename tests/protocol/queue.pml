@@ -3,11 +3,19 @@
  * orders_worker/{dispatcher,attempt,commit,transaction}.py; the names are theirs.
  *
  * A d_step is one statement of the database, atomic as PostgreSQL makes it: it skips locked rows and
- * changes nothing that its WHERE does not find. The exchange alone takes two steps, because its worker
- * may be declared dead between its snapshot and its commit. Time is left out: what the product's clocks
- * rule out is ruled out here by a guard, and a comment says so. Whatever goes wrong costs one of FAULTS
- * (only handlers raise for nothing) and may go wrong at any moment. A worker has one slot. Cancel,
- * redrive, pause and tickets are left out.
+ * changes nothing that its WHERE does not find. What the dispatcher sends, exchange or end, takes two
+ * steps: its worker may be declared dead between snapshot and commit, and once its client is gone it
+ * commits at any later time, also after the reconnect, or never. Whatever goes wrong costs one of FAULTS
+ * (only handlers raise for nothing) and may go wrong at any moment.
+ *
+ * Left out:
+ * - time: what the product's clocks rule out is ruled out here by a guard, and a comment says so. So there
+ *   is no backoff, and a process that died is found at once, without the grace of a lost session;
+ * - the bounds of the sweep by oldest_claim_at and started_at: it sees every order of a dead worker;
+ * - the patrol: nothing here edits rows by hand;
+ * - leave: who stops hands back and is then as good as killed;
+ * - reject, and statements that the database refuses or a trigger swallows, with _write_singly;
+ * - cancel, redrive, pause, tickets and the floor; more than one slot in a worker.
  */
 #ifndef ORDERS
 #define ORDERS 1
@@ -31,7 +39,7 @@ mtype = { nothing, claimed, started, returned, raised, timed_out, released, resc
 mtype = { none, open, locking, broken, committing, deserted };                        /* transaction */
 mtype = { attempt_in_fence, worker_id_in_fence, status_in_fence, dead_at_in_exchange, dead_at_in_heartbeat,
     status_in_sweep, delay_in_mark_swept, sweep, strays, second_look, completion_in_transaction,
-    resolving_commit, idle_timeout, count_at_claim };                                                   /* WITHOUT */
+    resolving_commit, idle_timeout, count_at_claim, fence_in_complete };                  /* WITHOUT */
 
 /* In the database. A worker_id that nothing refers to any more stands for a new one; 0 is nobody. */
 typedef Order {
@@ -46,13 +54,14 @@ typedef Worker { bool dead_at = true; bool swept_at = true };
 Order orders[ORDERS];
 Worker workers[6];
 
-/* On its way: exchange p is that of process p, exchange p + 2 one whose client has gone. */
+/* On its way, an exchange or an end: number p is that of process p, p + 2 one whose client has gone. */
 typedef Exchange {
     bool sent;
     bool alive;              /* what its snapshot says of the worker */
     byte worker_id;
     byte finished = NONE;    /* an order, and */
-    byte attempt
+    byte attempt;
+    mtype outcome = nothing  /* returned is for the exchange, the others are for end, which claims nothing */
 };
 Exchange exchanges[4];
 
@@ -82,7 +91,8 @@ hidden byte o, i, s;         /* mean something within one step only */
 /* The promises, each checked wherever it could break. */
 #define is_final(o) (orders[o].status == completed || orders[o].status == failed)
 inline only_its_attempt_ends_it(row, nth, who) {
-    assert(orders[row].status == processing && orders[row].attempt == nth && orders[row].worker_id == who)
+    assert(without(fence_in_complete) ||         /* where this would hide that effects double */
+        orders[row].status == processing && orders[row].attempt == nth && orders[row].worker_id == who)
 }
 inline the_dead_gain_no_claim(x) { assert(exchanges[x].alive) }
 inline takes_effect_once(row) { orders[row].effects++; assert(orders[row].effects <= 1) }
@@ -127,17 +137,22 @@ inline end(row, nth, who, how) {
     fi
 }
 
-inline exchange_begins(x, who, row, nth) {
+#define is_ending(how) (how == raised || how == timed_out || how == released)
+
+inline exchange_begins(x, who, row, nth, how) {
     exchanges[x].sent = true;
     exchanges[x].alive = !workers[who].dead_at;
     exchanges[x].worker_id = who;
     exchanges[x].finished = row;
-    exchanges[x].attempt = nth
+    exchanges[x].attempt = nth;
+    exchanges[x].outcome = how
 }
 
 inline exchange_commits(x) {                     /* leaves in o the order that it has claimed, or ORDERS */
     if
-    :: exchanges[x].finished != NONE && !orders[exchanges[x].finished].locked &&
+    :: is_ending(exchanges[x].outcome) && !orders[exchanges[x].finished].locked ->
+        end(exchanges[x].finished, exchanges[x].attempt, exchanges[x].worker_id, exchanges[x].outcome)
+    :: exchanges[x].outcome == returned && !orders[exchanges[x].finished].locked &&
        held(exchanges[x].finished, exchanges[x].attempt, exchanges[x].worker_id) ->
         complete(exchanges[x].finished, exchanges[x].attempt, exchanges[x].worker_id);
         if
@@ -150,7 +165,8 @@ inline exchange_commits(x) {                     /* leaves in o the order that i
     o = 0;
     do :: o < ORDERS && orders[o].status != pending -> o++ :: else -> break od;
     if
-    :: o < ORDERS && (exchanges[x].alive || without(dead_at_in_exchange)) ->
+    :: o < ORDERS && !is_ending(exchanges[x].outcome) &&
+       (exchanges[x].alive || without(dead_at_in_exchange)) ->
         orders[o].status = processing;
         orders[o].worker_id = exchanges[x].worker_id;
         if :: !without(count_at_claim) -> orders[o].attempt++ :: else fi;
@@ -163,7 +179,7 @@ inline exchange_commits(x) {                     /* leaves in o the order that i
 
 inline exchange_is_over(x) {
     exchanges[x].sent = false; exchanges[x].alive = false; exchanges[x].worker_id = 0;
-    exchanges[x].finished = NONE; exchanges[x].attempt = 0
+    exchanges[x].finished = NONE; exchanges[x].attempt = 0; exchanges[x].outcome = nothing
 }
 
 #define in_orders(w) (orders[0].worker_id == w || orders[ORDERS - 1].worker_id == w)
@@ -181,8 +197,8 @@ inline exchange_is_over(x) {
 #define FIRST 2
 #define SECOND 1
 #define some_pending (orders[0].status == pending || orders[ORDERS - 1].status == pending)
-#define unfinished (me.outcome == raised || me.outcome == timed_out || me.outcome == released)
-#define is_busy (held(me.order, me.attempt, me.worker_id) && orders[me.order].locked)
+#define has_ended (me.outcome == returned || is_ending(me.outcome))
+#define is_busy (has_ended && held(me.order, me.attempt, me.worker_id) && orders[me.order].locked)
 #define place_in(s) (!attempts[s].running && attempts[s].transaction == none)
 
 inline drops(my) { me.order = NONE; me.attempt = 0; me.outcome = nothing }
@@ -205,12 +221,16 @@ inline forgets_all(my) {                         /* and its session is gone */
 inline leaves_behind(my) {                       /* an exchange that is still on its way */
     if
     :: exchanges[my].sent ->
-        exchange_begins(my + 2, exchanges[my].worker_id, exchanges[my].finished, exchanges[my].attempt);
+        exchange_begins(my + 2, exchanges[my].worker_id, exchanges[my].finished, exchanges[my].attempt,
+            exchanges[my].outcome);
         exchanges[my + 2].alive = exchanges[my].alive;
         exchange_is_over(my)
     :: else
     fi
 }
+
+#define can_die(my) !(exchanges[my].sent && exchanges[my + 2].sent)
+inline dies(my) { leaves_behind(my); forgets_all(my) }
 
 inline adopts_strays(my) {
     for (o : 0 .. ORDERS - 1) {
@@ -245,10 +265,9 @@ active [2] proctype worker() {
         }
     :: d_step { without(dead_at_in_heartbeat) && me.worker_id != 0 -> workers[me.worker_id].dead_at = false }
     :: d_step {
-        faults > 0 && me.worker_id != 0 && !(exchanges[my].sent && exchanges[my + 2].sent) -> faults--;
+        faults > 0 && me.worker_id != 0 && can_die(my) -> faults--;
         printf("process %d is killed\n", my);
-        leaves_behind(my);
-        forgets_all(my)
+        dies(my)
         }
 
     /* strays: when the connection was lost, and twenty seconds later, when nothing that it carried can
@@ -259,43 +278,33 @@ active [2] proctype worker() {
         if :: !without(strays) -> adopts_strays(my) :: else fi
         }
     :: d_step {
-        me.stray_looks == SECOND && !exchanges[my].sent && !exchanges[my + 2].sent && !unfinished ->
+        me.stray_looks == SECOND && !is_ending(me.outcome) &&
+        !exchanges[my].sent && !exchanges[my + 2].sent ->
         me.stray_looks = 0;
         adopts_strays(my)
         }
 
-    :: d_step {                                  /* exchange */
-        (me.outcome == returned || me.order == NONE && me.worker_id != 0 && some_pending) &&
-        me.stray_looks != FIRST && !exchanges[my].sent ->
-        exchange_begins(my, me.worker_id, me.order, me.attempt)
+    :: d_step {                                  /* exchange, or end */
+        (has_ended || me.order == NONE && me.worker_id != 0 && some_pending) &&
+        me.stray_looks != FIRST && !exchanges[my].sent && !is_busy ->
+        exchange_begins(my, me.worker_id, me.order, me.attempt, me.outcome)
         }
     :: d_step {                                  /* and it is answered */
-        exchanges[my].sent ->
+        exchanges[my].sent && !is_busy ->
         exchange_commits(my);
         drops(my);
         if
         :: o < ORDERS -> me.order = o; me.attempt = orders[o].attempt; me.outcome = claimed
-        :: o == ORDERS && !exchanges[my].alive -> forgets_all(my)
+        :: o == ORDERS && !exchanges[my].alive && !is_ending(exchanges[my].outcome) -> forgets_all(my)
         :: else
         fi;
         exchange_is_over(my)
         }
-    :: d_step {                                  /* or never */
+    :: d_step { exchanges[my].sent && is_busy -> exchange_is_over(my) }     /* it will be handed in again */
+    :: d_step {                                  /* or never, and what had ended will be handed in again */
         faults > 0 && exchanges[my].sent && !exchanges[my + 2].sent -> faults--;
-        printf("process %d loses its connection during an exchange\n", my);
+        printf("process %d loses its connection and learns of nothing\n", my);
         leaves_behind(my);
-        me.stray_looks = FIRST
-        }
-
-    :: d_step {                                  /* end */
-        unfinished && me.stray_looks != FIRST && !is_busy ->
-        end(me.order, me.attempt, me.worker_id, me.outcome);
-        drops(my)
-        }
-    :: d_step {                                  /* not answered: it will be handed in again */
-        faults > 0 && unfinished && me.stray_looks != FIRST && !is_busy -> faults--;
-        end(me.order, me.attempt, me.worker_id, me.outcome);
-        printf("process %d does not learn of it\n", my);
         me.stray_looks = FIRST
         }
 
@@ -322,6 +331,7 @@ active [2] proctype worker() {
 #define it attempts[k]
 #define its orders[attempts[k].order]
 #define is_mine held(it.order, it.attempt, it.worker_id)
+#define completes (is_mine || without(fence_in_complete))
 #define is_poison (POISON && it.order == 0)
 #define in_handler (it.running && it.transaction == none && !resolving)
 
@@ -360,7 +370,7 @@ active [SLOTS] proctype slot() {
     bool resolving;
     do
     /* the handler */
-    :: d_step { in_handler && is_poison -> forgets_all(it.process); is_over(k) }
+    :: d_step { in_handler && can_die(it.process) && is_poison -> dies(it.process); is_over(k) }
     :: d_step { in_handler && !is_poison && !without(completion_in_transaction) -> reports(k, returned) }
     :: d_step { in_handler && !is_poison -> reports(k, raised) }
     :: d_step { in_handler && !is_poison -> it.transaction = open }         /* BEGIN and its own writes */
@@ -372,8 +382,10 @@ active [SLOTS] proctype slot() {
         }
 
     /* complete, then COMMIT, and _resolve if that is not answered */
-    :: d_step { it.transaction == open && is_mine && !its.locked -> it.transaction = locking; its.locked = true }
-    :: d_step { it.transaction == open && !is_mine -> it.transaction = none; reports_settled(k) }
+    :: d_step {
+        it.transaction == open && completes && !its.locked -> it.transaction = locking; its.locked = true
+        }
+    :: d_step { it.transaction == open && !completes -> it.transaction = none; reports_settled(k) }
     :: d_step { it.transaction == locking -> commits(k); reports_settled(k) }
     :: d_step {
         faults > 0 && it.transaction == locking -> faults--;

@@ -73,7 +73,11 @@ proctype submit_once() {
 
 find:
     if
+#ifdef OWN_ORDER_ID
+    :: d_step { order_ids++; answers(order_ids) }
+#else
     :: d_step { answers(key_order_id) }
+#endif
     :: d_step { faults > 0 -> faults--; printf("the answer, order %d again, is lost\n", key_order_id) }
     fi;
 
