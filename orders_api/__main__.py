@@ -6,8 +6,8 @@ from orders_api.app import create_app
 from orders_api.config import ApiConfig
 from orders_api.database import Database
 from orders_api.notifier import Notifier
-from orders_api.server import THREADS, Server, bind, naming_the_setting
-from schema import logs, revision, startup
+from orders_api.server import THREADS, Server
+from schema import listening, logs, revision, startup
 from schema.stopping import StopSignals
 
 _log = logs.Log("orders_api")
@@ -24,15 +24,14 @@ def _serve() -> int:
     stop.install()
     config = ApiConfig.from_environment()
     logs.configure(config.log_format)
-    host, port = config.service.host, config.service.port
-    listener = bind(host, port)
+    listener = listening.bind(config.service.host, config.service.port, port_setting="ORDERS_PORT")
     url = config.database.resolve()
     with startup.connect(url, name="orders-api") as connection:
         revision.check(connection)
     with Database(url, size=THREADS) as database, Notifier(url) as notifier:
         app = create_app(database, notifier.notify, simulated_seconds=config.simulated_seconds)
-        with naming_the_setting(host, port):
-            server = Server(app, listener)
+        listening.listen(listener, port_setting="ORDERS_PORT")
+        server = Server(app, listener)
         _log.info("api_started", url=server.url)
         server.run(stop)
     stop.ignore()

@@ -1,22 +1,19 @@
 """The HTTP server: waitress with this API's limits, its errors as problems, and a stop that answers."""
 
-import errno
 import logging
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import waitress.channel  # type: ignore[import-untyped]  # waitress has no type hints
-import waitress.parser  # type: ignore[import-untyped]
 import waitress.server  # type: ignore[import-untyped]
 import waitress.task  # type: ignore[import-untyped]
 import waitress.wasyncore  # type: ignore[import-untyped]
 
 from orders_api import problems, requests
-from schema.errors import SettingError
+from schema import listening
 from schema.stopping import StopSignals
 
 THREADS = 16
@@ -65,55 +62,16 @@ class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]  # as above
         self.write(body)
 
 
-class _Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]  # as above
-    """A request's head; what Python can't convert in it is bad syntax as well, not an error of ours."""
-
-    def parse_header(self, header_plus: bytes) -> None:
-        try:
-            super().parse_header(header_plus)
-        except ValueError as error:  # a length of 5,000 digits, http://[
-            raise waitress.parser.ParsingError("a number or the address in its head is wrong") from error
-
-
 class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # as above
     """One client's connection."""
 
-    parser_class = _Parser
+    parser_class = listening.Parser
     task_class = _Task
     error_task_class = _ErrorTask
 
     def is_idle(self) -> bool:
         """Tell whether no request has begun to arrive and no answer is left to send."""
         return not self.requests and self.request is None and not self.total_outbufs_len
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Take the address; raise a `SettingError` that names the setting to change if it can't be had."""
-    with naming_the_setting(host, port):
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # A name such as localhost means two addresses; clients try both, IPv4 is always there.
-        family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
-        with ExitStack() as on_error:
-            listener = on_error.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            on_error.pop_all()
-        return listener
-
-
-@contextmanager
-def naming_the_setting(host: str, port: int) -> Iterator[None]:
-    """Turn what the system says against an address into a `SettingError`."""
-    try:
-        yield
-    except (socket.gaierror, UnicodeError):
-        raise SettingError("ORDERS_HOST", host, "expected a name or address of this machine") from None
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise SettingError("ORDERS_PORT", str(port), f"the port is in use on {host}") from None
-        if error.errno == errno.EACCES:
-            raise SettingError("ORDERS_PORT", str(port), "not allowed, expected 1024 or above") from None
-        raise SettingError("ORDERS_HOST", host, f"can't listen there ({error.strerror})") from None
 
 
 class Server:
@@ -131,8 +89,7 @@ class Server:
         # Header and body leave together: two packets an answer cost a tenth of the throughput. Set here,
         # because waitress deprecates the keyword (without it answers are merely slower).
         self._server.adj.send_bytes = 4096
-        host, port = self._server.effective_host, self._server.effective_port
-        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self.url = listening.url(*listener.getsockname()[:2])
 
     def run(self, stop: StopSignals) -> None:
         """Serve until `stop`, then accept nothing more, answer what has arrived, and return.

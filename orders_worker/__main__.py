@@ -1,15 +1,16 @@
 """The console script `orders-worker`."""
 
 import os
+import socket
 import sys
 import threading
 import time
 
-from orders_worker import probes, worker
+from orders_worker import worker
 from orders_worker.config import WorkerConfig
 from orders_worker.handler import load
 from orders_worker.simulated import Simulated
-from schema import logs, revision, startup
+from schema import listening, logs, revision, startup
 from schema.stopping import StopSignals
 
 EXIT_SECONDS = 3.0
@@ -48,7 +49,7 @@ def _main() -> int:
     config = WorkerConfig.from_environment()
     logs.configure(config.log_format)
     handler = load(config.handler) if config.handler else Simulated(config.simulated_seconds)
-    listener = None if config.health_port is None else probes.bind(config.host, config.health_port)
+    listener = _listener(config)
     url = config.database.resolve()
     first = startup.connect(url, name="orders-worker")
     with first:
@@ -59,6 +60,12 @@ def _main() -> int:
     )
     signals.ignore()
     return status
+
+
+def _listener(config: WorkerConfig) -> socket.socket | None:
+    if config.health_port is None:
+        return None
+    return listening.bind(config.host, config.health_port, port_setting="ORDERS_HEALTH_PORT")
 
 
 if __name__ == "__main__":

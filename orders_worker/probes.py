@@ -6,11 +6,12 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import waitress.server  # type: ignore[import-untyped]  # waitress has no type hints
+import waitress.channel  # type: ignore[import-untyped]  # waitress has no type hints
+import waitress.server  # type: ignore[import-untyped]
 import waitress.wasyncore  # type: ignore[import-untyped]
 
 from orders_worker.health import Ailment, Vitals
-from schema.errors import SettingError
+from schema import listening
 
 Answer = tuple[str, str, dict[str, Any]]
 """Status line, media type and JSON document."""
@@ -29,31 +30,28 @@ _LIMITS: dict[str, Any] = {
 }
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Take the address; raise a `SettingError` if it can't be had."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except (OSError, UnicodeError) as error:
-        listener.close()
-        reason = getattr(error, "strerror", None) or "no such host"
-        raise SettingError("ORDERS_HEALTH_PORT", str(port), f"can't listen on {host}: {reason}") from None
-    return listener
+class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # waitress has no type hints
+    """One client's connection."""
+
+    parser_class = listening.Parser
 
 
 class Probes:
-    """Answers on a bound socket while somebody calls `serve`."""
+    """Answers on a bound socket while somebody calls `serve`.
+
+    Raises a `SettingError` if another listens on the port by now.
+    """
 
     def __init__(self, listener: socket.socket, vitals: Vitals) -> None:
         logging.getLogger("waitress").setLevel(logging.ERROR)
         self._vitals = vitals
         self._channels: dict[int, Any] = {}
+        listening.listen(listener, port_setting="ORDERS_HEALTH_PORT")
         self._server = waitress.server.create_server(
             self._application, map=self._channels, sockets=[listener], **_LIMITS
         )
-        host, port = self._server.effective_host, self._server.effective_port
-        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._server.channel_class = _Channel
+        self.url = listening.url(*listener.getsockname()[:2])
 
     def serve(self, seconds: float) -> None:
         """Answer what comes until something came, `wake` was called, or the time is over."""

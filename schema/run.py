@@ -1,18 +1,16 @@
 """Run the API and one worker together, as `make run` does, until a signal comes or one of them ends."""
 
-import errno
 import http
 import http.client
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from types import FrameType
 
+from schema import listening
 from schema.config import ServiceConfig
-from schema.errors import SettingError
 
 _PAUSE_SECONDS = 0.1
 _READY_SECONDS = 30.0
@@ -22,12 +20,12 @@ _PROGRAMS = ("orders_api", "orders_worker")
 def run(config: ServiceConfig) -> int:
     """Start both, say how to reach them, and end both when either ends; return the status of that one.
 
-    Raises `SettingError` if the port is in use: then nothing is started.
+    Raises `SettingError` if the address can't be had, because another API has it: then nothing is started.
 
     A signal is passed on to both. They count two within a second as one, so that Ctrl-C, which the
     terminal sends to them as well, does not hurry them.
     """
-    _require_free(config)
+    listening.bind(config.host, config.port, port_setting="ORDERS_PORT").close()
     children: list[subprocess.Popen[bytes]] = []
     signals: list[int] = []
 
@@ -50,16 +48,6 @@ def run(config: ServiceConfig) -> int:
     if not signals:  # a second one would have the other hand its orders back
         _terminate(children)
     return next((status for child in children if (status := child.wait())), 0) if status == 0 else status
-
-
-def _require_free(config: ServiceConfig) -> None:
-    """Refuse a port that another API has before a worker is started beside it."""
-    try:
-        if config.port:
-            socket.create_server((config.host, config.port)).close()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise SettingError("ORDERS_PORT", str(config.port), f"in use on {config.host}") from None
 
 
 def _explained(program: str, status: int) -> int:
@@ -98,8 +86,7 @@ def _is_ready(config: ServiceConfig) -> bool:
 
 
 def _welcome(config: ServiceConfig) -> str:
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    url = f"http://{host}:{config.port}"
+    url = listening.url(config.host, config.port)
     order = '{"user_id": "ada", "item_ids": ["tea", "milk"], "total_amount": 250.75}'
     return f"""
   orders   {url}/orders

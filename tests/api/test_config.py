@@ -1,9 +1,6 @@
-import socket
-
 import pytest
 
 from orders_api.config import ApiConfig
-from orders_api.server import bind
 from schema.config import DatabaseConfig, ServiceConfig
 from schema.errors import SettingError
 
@@ -63,25 +60,3 @@ def test_bad_database_url_is_named_without_its_value() -> None:
         ApiConfig.from_environment({"DATABASE_URL": "postgresql://ada:s3cret@["})
 
     assert "s3cret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("host", ["no such host", "host.invalid", "192.0.2.1", "." * 70, "a" * 300, "::g"])
-def test_address_that_can_not_be_listened_on_names_the_host(host: str) -> None:
-    with pytest.raises(SettingError) as caught:
-        bind(host, 0)
-
-    assert caught.value.name == "ORDERS_HOST"
-    assert repr(host) in str(caught.value)
-
-
-def test_port_in_use_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as holder:
-        port = holder.getsockname()[1]
-        with pytest.raises(SettingError, match=f"ORDERS_PORT is '{port}'"):
-            bind("127.0.0.1", port)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104 - no one is served
-def test_names_and_addresses_are_listened_on(host: str) -> None:
-    with bind(host, 0) as listener:
-        assert listener.getsockname()[1] > 0

@@ -99,9 +99,17 @@ def test_bad_setting_stops_the_worker_with_one_line_that_names_it(
     assert SECRET not in line
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "no such host", "192.0.2.1", "x" * 70])
-def test_port_for_probes_that_can_not_be_had_stops_the_worker_with_one_line_that_names_it(
-    tmp_path: Path, host: str
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("ORDERS_HEALTH_PORT", "127.0.0.1"),
+        ("ORDERS_HOST", "no such host"),
+        ("ORDERS_HOST", "192.0.2.1"),
+        ("ORDERS_HOST", "x" * 70),
+    ],
+)
+def test_address_for_probes_that_can_not_be_had_stops_the_worker_with_one_line_that_names_it(
+    tmp_path: Path, name: str, host: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
@@ -109,7 +117,7 @@ def test_port_for_probes_that_can_not_be_had_stops_the_worker_with_one_line_that
 
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
-    assert line.startswith(f"ORDERS_HEALTH_PORT is '{port}': can't listen on {host}: ")
+    assert line.startswith(f"{name} is '{port if name == 'ORDERS_HEALTH_PORT' else host}': ")
 
 
 def test_schema_that_is_missing_stops_the_worker_with_the_command_to_run(

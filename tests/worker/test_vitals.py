@@ -1,6 +1,7 @@
 import dataclasses
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from orders_worker import probes
 from orders_worker.health import Vitals
 from orders_worker.link import Link
 from orders_worker.probes import Probes
@@ -17,6 +17,7 @@ from orders_worker.pulse import Pulse
 from orders_worker.transaction import HandlerConnections
 from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
+from schema.listening import bind
 
 THREADS = ("exchange", "heartbeat", "housekeeping")
 
@@ -219,9 +220,9 @@ def test_pool_of_connections_is_at_rest_unless_somebody_waits_for_one(
 
 
 @pytest.fixture
-def served(patient: Patient) -> Iterator[Callable[..., tuple[int, str, Any]]]:
-    """Ask the patient's probes; returns status, media type and document."""
-    server = Probes(probes.bind("127.0.0.1", 0), patient.vitals)
+def probes(patient: Patient) -> Iterator[Probes]:
+    """The patient's probes, answered from a thread."""
+    server = Probes(bind("127.0.0.1", 0, port_setting="ORDERS_HEALTH_PORT"), patient.vitals)
     over = threading.Event()
 
     def serve() -> None:
@@ -230,19 +231,38 @@ def served(patient: Patient) -> Iterator[Callable[..., tuple[int, str, Any]]]:
 
     thread = threading.Thread(target=serve)
     thread.start()
+    yield server
+    over.set()
+    server.wake()
+    thread.join()
+    server.close()
+
+
+@pytest.fixture
+def served(probes: Probes) -> Callable[..., tuple[int, str, Any]]:
+    """Ask the probes; returns status, media type and document."""
 
     def ask(path: str, method: str = "GET") -> tuple[int, str, Any]:
-        with closing(http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)) as client:
+        with closing(http.client.HTTPConnection(probes.url.removeprefix("http://"), timeout=10)) as client:
             client.request(method, path)
             answer = client.getresponse()
             body = answer.read()
             return answer.status, answer.headers["content-type"], json.loads(body) if body else None
 
-    yield ask
-    over.set()
-    server.wake()
-    thread.join()
-    server.close()
+    return ask
+
+
+@pytest.fixture
+def sent(probes: Probes) -> Callable[[bytes], bytes]:
+    """Send bytes to the probes; returns what comes until they hang up."""
+
+    def send(request: bytes) -> bytes:
+        host, port = probes.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as raw:
+            raw.sendall(request)
+            return b"".join(iter(lambda: raw.recv(65536), b""))
+
+    return send
 
 
 def test_probes_say_yes_while_nothing_ails(served: Any) -> None:
@@ -289,3 +309,15 @@ def test_other_requests_are_answered_with_problems(served: Any, path: str, metho
     assert (found, media_type) == (status, "application/problem+json")
     assert problem["status"] == status
     assert set(problem) == {"type", "title", "status", "detail"}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"GET /readyz HTTP/1.1\r\nContent-Length: " + b"9" * 5000, b"GET http://[/readyz HTTP/1.1\r\nHost: h"],
+    ids=["length of 5,000 digits", "half an address"],
+)
+def test_head_that_python_can_not_convert_is_a_bad_request(
+    sent: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture, head: bytes
+) -> None:
+    assert sent(head + b"\r\n\r\n").startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert caplog.records == []
