@@ -1,6 +1,7 @@
 import dataclasses
 import http.client
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -309,6 +310,23 @@ def test_other_requests_are_answered_with_problems(served: Any, path: str, metho
     assert (found, media_type) == (status, "application/problem+json")
     assert problem["status"] == status
     assert set(problem) == {"type", "title", "status", "detail"}
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/healthz", "/nope"])
+def test_head_is_the_head_of_get_alone_and_the_next_answer_comes_right_after(
+    sent: Callable[[bytes], bytes], patient: Patient, path: str
+) -> None:
+    patient.lives(7, without=("exchange",))
+    ask = f"{{}} {path} HTTP/1.1\r\nHost: h\r\n{{}}\r\n"
+    last = "Connection: close\r\n"
+
+    answers = sent((ask.format("HEAD", "") + ask.format("GET", last)).encode())
+    alone = sent(ask.format("GET", last).encode())
+
+    head, _, rest = answers.partition(b"\r\n\r\n")
+    assert re.sub(rb"\r\nDate: .*", b"", rest) == re.sub(rb"\r\nDate: .*", b"", alone)
+    assert re.search(rb"Content-Length: [1-9]\d+", head)
+    assert re.findall(rb"Content-Length: .*", head) == re.findall(rb"Content-Length: .*", alone)
 
 
 @pytest.mark.parametrize(
