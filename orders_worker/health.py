@@ -2,15 +2,28 @@
 
 from dataclasses import dataclass
 
+import psycopg
+
 from orders_worker.pulse import Pulse
+from schema import logs
+from schema.errors import DatabaseUnavailableError
 
 
 @dataclass(frozen=True, slots=True)
 class Ailment:
-    """Why a worker does not get on: a `name` to alert on, a `detail` to read."""
+    """Why a worker does not get on: a `name` to alert on, a `detail` to read.
+
+    The words of an `error` are for the log alone: they may name a host or a role, or be a user's trigger's.
+    """
 
     name: str
     detail: str
+    error: BaseException | None
+
+    @property
+    def detail_and_error(self) -> str:
+        """What the log shows."""
+        return self.detail if self.error is None else f"{self.detail}: {logs.first_line(self.error)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +67,22 @@ class Vitals:
 
     def _database_is_silent(self) -> bool:
         awaited = [each for each in (self.exchange, self.heartbeat, self.housekeeping) if not each.resting]
-        return all(pulse.weak or pulse.error for pulse in awaited)
+        return all(pulse.weak or pulse.error is not None for pulse in awaited)
 
 
 def _ailment(pulse: Pulse, name: str, words: str) -> Ailment:
     error = pulse.error
-    detail = f"{words} for {pulse.seconds:.0f} s" + (f": {error}" if error else "")
-    # libpq's words and the server's alike; another server may be the primary now, or its disk is full.
-    return Ailment("database_read_only" if error and "read-only" in error else name, detail)
+    return Ailment(
+        "database_read_only" if _says_read_only(error) else name,
+        f"{words} for {pulse.seconds:.0f} s",
+        error,
+    )
+
+
+def _says_read_only(error: BaseException | None) -> bool:
+    """Tell whether the server takes no writes: another may be the primary now, or its disk is full."""
+    cause = error.__cause__ if isinstance(error, DatabaseUnavailableError) else error
+    # libpq has no code for what it finds while it connects, only words.
+    return isinstance(cause, psycopg.errors.ReadOnlySqlTransaction) or (
+        isinstance(cause, psycopg.OperationalError) and "session is read-only" in str(cause)
+    )

@@ -3,8 +3,6 @@
 import time
 from collections.abc import Callable
 
-from schema import logs
-
 PATIENCE_SECONDS = 6.0
 """How long what comes about every second may stay away before somebody should know."""
 
@@ -16,7 +14,7 @@ class Pulse:
     """Given by whoever awaits the thing, felt by any thread.
 
     It is weak when the thing did not come for `patience_seconds`, or when every try failed for five. At
-    rest nothing is awaited, and that is well. `error` says what the last try failed of, None if it did not.
+    rest nothing is awaited, and that is well. `error` is what the last try failed of, None if it did not.
     """
 
     def __init__(
@@ -30,7 +28,7 @@ class Pulse:
         self._clock = clock
         self._since = None if resting else clock()
         self._failing_since: float | None = None
-        self.error: str | None = None
+        self.error: BaseException | None = None
 
     def beat(self) -> None:
         """Note that it came; it is awaited again."""
@@ -42,7 +40,7 @@ class Pulse:
         self.expect(when=True)
         if self._failing_since is None:
             self._failing_since = self._clock()
-        self.error = logs.first_line(error)
+        self.error = error
 
     def expect(self, *, when: bool) -> None:
         """Await it from now on, unless it is awaited already; or rest, unless `when`."""

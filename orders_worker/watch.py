@@ -62,7 +62,7 @@ class Watch:
             return
         self._told = names
         if names:
-            detail = "; ".join(each.detail for each in ailments)
+            detail = "; ".join(each.detail_and_error for each in ailments)
             _log.error("worker_unhealthy", reasons=",".join(names), detail=detail)
         else:
             _log.info("worker_healthy")

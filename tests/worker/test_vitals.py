@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
+import psycopg
 import pytest
 
 from orders_worker.health import Vitals
@@ -56,10 +57,10 @@ class Patient:
                 if name not in without and not pulse.resting:
                     pulse.beat()
 
-    def misses(self, name: str, error: str, *, seconds: float) -> None:
+    def misses(self, name: str, error: Exception, *, seconds: float) -> None:
         """Let time pass in which the tries of one fail."""
         for _ in range(round(seconds / 0.5)):
-            self.pulses[name].miss(DatabaseUnavailableError(error))
+            self.pulses[name].miss(error)
             self.lives(0.5, without=(name,))
 
     @property
@@ -69,6 +70,17 @@ class Patient:
     @property
     def detail(self) -> str:
         return "; ".join(ailment.detail for ailment in self.vitals.ailments())
+
+    @property
+    def logged(self) -> str:
+        return "; ".join(ailment.detail_and_error for ailment in self.vitals.ailments())
+
+
+def unavailable(words: str) -> DatabaseUnavailableError:
+    """Return what `Connection.open` raises when libpq says these words."""
+    error = DatabaseUnavailableError(words.splitlines()[0])
+    error.__cause__ = psycopg.OperationalError(words)
+    return error
 
 
 @pytest.fixture
@@ -115,12 +127,13 @@ def test_what_stays_away_is_an_ailment_when_patience_is_over(
 def test_what_fails_for_five_seconds_is_an_ailment_that_names_the_last_error(
     patient: Patient, failing: str, name: str
 ) -> None:
-    patient.misses(failing, "connection refused", seconds=5)
+    patient.misses(failing, unavailable("connection refused"), seconds=5)
     assert patient.ailments == []
 
-    patient.misses(failing, "too many connections", seconds=0.5)
+    patient.misses(failing, unavailable("too many connections"), seconds=0.5)
     assert patient.ailments == [name]
-    assert "too many connections" in patient.detail
+    assert patient.logged.endswith(" s: DatabaseUnavailableError: too many connections")
+    assert patient.detail.endswith(" s")
 
     patient.pulses[failing].beat()
     assert patient.ailments == []
@@ -167,7 +180,7 @@ def test_database_that_answers_no_thread_is_one_ailment_and_not_one_each(patient
 
     assert patient.ailments == ["database_away"]
     assert "no answer from the database for 40 s" in patient.detail
-    assert "connection refused" in patient.detail
+    assert "connection refused" in patient.logged
 
 
 def test_busy_worker_whose_other_threads_get_no_answer_says_that_the_database_is_away(
@@ -179,13 +192,43 @@ def test_busy_worker_whose_other_threads_get_no_answer_says_that_the_database_is
     assert patient.ailments == ["database_away"]
 
 
-def test_read_only_server_is_named_whatever_it_keeps_from_working(patient: Patient) -> None:
-    patient.misses("exchange", "connection failed: session is read-only", seconds=6)
+@pytest.mark.parametrize(
+    "error",
+    [
+        psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE in a read-only transaction"),
+        unavailable('connection to server at "db", port 5432 failed: session is read-only'),
+        unavailable(
+            "connection failed: Multiple connection attempts failed. All failures were:\n"
+            '- host: "a", port: 5432: connection failed: session is read-only\n'
+            '- host: "b", port: 5432: connection refused'
+        ),
+    ],
+    ids=["statement", "connection", "connection to one of two"],
+)
+def test_read_only_server_is_named_whatever_it_keeps_from_working(patient: Patient, error: Exception) -> None:
+    patient.misses("exchange", error, seconds=6)
     assert patient.ailments == ["database_read_only"]
 
     for name in THREADS:
-        patient.pulses[name].miss(DatabaseUnavailableError("session is read-only"))
+        patient.pulses[name].miss(error)
     assert patient.ailments == ["database_read_only"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        psycopg.errors.RaiseException("the books of May: session is read-only"),
+        psycopg.OperationalError('could not open "/etc/read-only/client.key"'),
+        DatabaseUnavailableError("session is read-only"),
+    ],
+    ids=["a trigger's words", "a file's name", "nobody's word"],
+)
+def test_error_that_has_read_only_among_its_words_is_no_sign_of_a_read_only_server(
+    patient: Patient, error: Exception
+) -> None:
+    patient.misses("exchange", error, seconds=6)
+
+    assert patient.ailments == ["exchange_stalled"]
 
 
 def test_dispatcher_that_rested_awaits_an_answer_as_soon_as_it_uses_its_link() -> None:
@@ -288,6 +331,19 @@ def test_worker_that_gets_nowhere_is_up_but_not_ready_for_these_reasons(
         "detail": "nothing could be claimed or completed for 7 s; "
         "no wake-up was heard and nothing rescued for 7 s",
         "reasons": ["exchange_stalled", "housekeeping_lost"],
+    }
+
+
+def test_words_of_an_error_are_for_the_log_and_not_for_whoever_asks(served: Any, patient: Patient) -> None:
+    patient.misses("exchange", psycopg.errors.RaiseException("no tea for ada"), seconds=6)
+    assert patient.logged == ("nothing could be claimed or completed for 6 s: RaiseException: no tea for ada")
+
+    assert served("/readyz")[2] == {
+        "type": "/problems/not-ready",
+        "title": "Not ready",
+        "status": 503,
+        "detail": "nothing could be claimed or completed for 6 s",
+        "reasons": ["exchange_stalled"],
     }
 
 
