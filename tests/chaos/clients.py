@@ -86,7 +86,10 @@ class Client(threading.Thread):
                 self._misuse(self._dice.choice(self.record.submissions))
 
     def _imagine(self) -> Submission:
-        weights = [weight for _, weight, _ in BEHAVIOURS.values()]
+        weights = [
+            weight if name != "exit" or self._crowd.deadly else 0
+            for name, (_, weight, _) in BEHAVIOURS.items()
+        ]
         (name,) = self._dice.choices(list(BEHAVIOURS), weights)
         (low, high), _, optional = BEHAVIOURS[name]
         effect = "none" if optional and self._dice.random() < 0.3 else "ledger"
@@ -144,9 +147,12 @@ class Client(threading.Thread):
 
 
 class Crowd:
-    """All clients."""
+    """All clients. If they are `deadly`, now and then an order ends the worker that takes it."""
 
-    def __init__(self, ports: list[int], *, clients: int, rate: float, seed: int) -> None:
+    def __init__(
+        self, ports: list[int], *, clients: int, rate: float, seed: int, deadly: bool = True
+    ) -> None:
+        self.deadly = deadly
         self.stop = threading.Event()
         self.give_up = threading.Event()
         self._clients = [

@@ -23,6 +23,9 @@ ORDERS_A_SECOND = 60.0
 HASTE_SECONDS = 0.5
 """The pause between faults that are to bring a seeded defect to light."""
 
+FIRST_SECONDS = 20.0
+"""How long the first orders may take; then faults begin all the same, and the judge has to find out."""
+
 PLACING_SECONDS = 60.0
 """How long the last orders may take to be placed once nothing is wrong any more."""
 
@@ -54,7 +57,14 @@ def run(settings: ChaosSettings) -> dict[str, Any]:
         scene, ports = set_up(settings, cleaning)
         scene.say(f"chaos for {settings.duration_seconds:g} s: SEED={settings.seed}")
         watches = Watches(Pulse(scene.database.connect), Sums(scene.database.connect))
-        crowd = Crowd(ports, clients=CLIENTS, rate=ORDERS_A_SECOND, seed=settings.seed)
+        # A seeded defect has the faults that show it: a worker that ends by itself may be the one it takes.
+        crowd = Crowd(
+            ports,
+            clients=CLIENTS,
+            rate=ORDERS_A_SECOND,
+            seed=settings.seed,
+            deadly=not settings.defect,
+        )
         pause_seconds = HASTE_SECONDS if settings.defect else PAUSE_SECONDS
         injector = Injector(scene, _kinds(settings), Random(settings.seed), pause_seconds=pause_seconds)
         cleaning.callback(_abort, scene, crowd, injector)
@@ -94,6 +104,7 @@ def _live(scene: Scene, crowd: Crowd, injector: Injector, watches: Watches, *, s
     watches.pulse.start()
     watches.sums.start()
     crowd.start()
+    _wait_for_the_first(scene)
     injector.start()
     scene.pause(seconds)
     scene.over.set()
@@ -104,6 +115,21 @@ def _live(scene: Scene, crowd: Crowd, injector: Injector, watches: Watches, *, s
     _wait_for_the_last(scene)
     scene.supervisor.close()
     watches.close()
+
+
+_BUSY_WORKERS = "SELECT count(DISTINCT worker_id) FROM orders"
+
+
+def _wait_for_the_first(scene: Scene) -> None:
+    """Wait until every worker has claimed an order: a fault before it does harm to nothing."""
+    workers = sum(machine.worker for machine in scene.supervisor.machines)
+    give_up_at = time.monotonic() + FIRST_SECONDS
+    with scene.database.connect() as connection:
+        while time.monotonic() < give_up_at:
+            if connection.execute(_BUSY_WORKERS).fetchone() == (workers,):
+                scene.say("every worker is at work")
+                return
+            scene.pause(0.1)
 
 
 _OPEN = """
