@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 from orders_worker.bell import Bell
 from orders_worker.health import Vitals
@@ -16,11 +17,15 @@ _log = logs.Log(__name__)
 
 
 class Watch:
-    """Runs in a thread of its own, so that a stall of any other does not stay silent."""
+    """Runs in a thread of its own, so that a stall of any other does not stay silent.
 
-    def __init__(self, vitals: Vitals, *, probes: Probes | None) -> None:
+    `worker_id` returns the present id, which is another one after the database has declared the last dead.
+    """
+
+    def __init__(self, vitals: Vitals, *, probes: Probes | None, worker_id: Callable[[], str]) -> None:
         self._vitals = vitals
         self._probes = probes
+        self._worker_id = worker_id
         self._bell = Bell()
         self._stopped = False
         self._told: list[str] = []
@@ -44,12 +49,14 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stopped:
+            logs.bind(worker_id=self._worker_id())
             try:
                 self._look()
                 self._wait()
             except Exception as error:  # noqa: BLE001 - whatever it is, the watch goes on
                 _log.error("watch_failed", error=error)
                 self._bell.wait(LOOK_SECONDS, connection=None)
+        self._bell.close()
         if self._probes is not None:
             self._probes.close()
 

@@ -95,7 +95,11 @@ def run(
         connections=work.connections.pulse,
         schema=housekeeping.schema,
     )
-    watch = Watch(vitals, probes=Probes(listener, vitals) if listener else None)
+    watch = Watch(
+        vitals,
+        probes=Probes(listener, vitals) if listener else None,
+        worker_id=lambda: hand.worker_id,
+    )
     watch.start()
     heartbeat.start()
     housekeeping.start()

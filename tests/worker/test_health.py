@@ -151,7 +151,8 @@ def test_connection_that_stalls_or_is_refused_makes_its_worker_alone_unhealthy_u
 
     for reason, (_, _, worker) in ailing.items():
         wait_until(lambda: "INFO worker_healthy" in worker.log)  # noqa: B023
-        assert re.search(rf"ERROR worker_unhealthy .*reasons={reason} ", worker.log)
+        worker_id = re.findall(r"worker_registered worker_id=(\S+)", worker.log)[-1]
+        assert re.search(rf"ERROR worker_unhealthy worker_id={worker_id} reasons={reason} ", worker.log)
     assert "worker_unhealthy" not in well.log
 
 

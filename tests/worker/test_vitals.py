@@ -17,6 +17,7 @@ from orders_worker.link import Link
 from orders_worker.probes import Probes
 from orders_worker.pulse import Pulse
 from orders_worker.transaction import HandlerConnections
+from orders_worker.watch import Watch
 from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
 from schema.listening import bind
@@ -261,6 +262,24 @@ def test_pool_of_connections_is_at_rest_unless_somebody_waits_for_one(
     assert connections.pulse.resting
     again.end()
     again.close()
+
+
+def test_watch_names_the_worker_that_is_meant_also_when_it_goes_on_under_another_id(
+    patient: Patient, wait_until: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[Any]:
+        return [(record.msg, vars(record)["fields"].get("worker_id")) for record in caplog.records]
+
+    worker_id = "w-1"
+    patient.lives(7, without=("exchange",))
+    with caplog.at_level("INFO", "orders_worker"):
+        watch = Watch(patient.vitals, probes=None, worker_id=lambda: worker_id)
+        watch.start()
+        wait_until(lambda: told() == [("worker_unhealthy", "w-1")])
+        worker_id = "w-2"
+        patient.lives(0.5)
+        wait_until(lambda: told()[1:] == [("worker_healthy", "w-2")])
+        watch.stop()
 
 
 @pytest.fixture
