@@ -44,18 +44,25 @@ def run(config: ServiceConfig) -> int:
     while all(child.poll() is None for child in children):
         time.sleep(_PAUSE_SECONDS)
     first = next(child for child in children if child.poll() is not None)
-    status = _explained(_PROGRAMS[children.index(first)], first.wait())
+    status = _explained(_PROGRAMS[children.index(first)], first.wait(), asked=bool(signals))
     if not signals:  # a second one would have the other hand its orders back
         _terminate(children)
-    return next((status for child in children if (status := child.wait())), 0) if status == 0 else status
+    return status or max(_shell_status(child.wait(), asked=True) for child in children)
 
 
-def _explained(program: str, status: int) -> int:
+def _explained(program: str, status: int, *, asked: bool) -> int:
     """Say why everything stops if a program failed; return its status as a shell would."""
     if status > 0:
         print(f"{program} ended with status {status}: stopping", file=sys.stderr)
-    elif status < 0:
+    elif _shell_status(status, asked=asked) > 0:
         print(f"{program} was killed by signal {-status}: stopping", file=sys.stderr)
+    return _shell_status(status, asked=asked)
+
+
+def _shell_status(status: int, *, asked: bool) -> int:
+    """Return 0 also for a program that was `asked` to end so early that the signal killed it."""
+    if asked and status == -signal.SIGTERM:
+        return 0
     return status if status >= 0 else 128 - status
 
 

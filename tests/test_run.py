@@ -26,11 +26,14 @@ class Running:
     def said(self) -> str:
         return self._log.read_text()
 
+    @property
+    def children(self) -> list[int]:
+        task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in task.read_text().split()]
+
     def child(self, program: str) -> int:
         """The process id of one of its children."""
-        task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        children = [int(pid) for pid in task.read_text().split()]
-        return next(pid for pid in children if program in Path(f"/proc/{pid}/cmdline").read_text())
+        return next(pid for pid in self.children if program in Path(f"/proc/{pid}/cmdline").read_text())
 
 
 @pytest.fixture
@@ -75,13 +78,22 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_both_cleanly(run: Run, wait_until: Callable[..., Any], number: int) -> None:
     running = run()
-    wait_until(lambda: "Ctrl-C" in running.said)
+    wait_until(lambda: "Ctrl-C" in running.said and "worker_registered" in running.said)
 
     running.process.send_signal(number)
 
     assert running.process.wait(timeout=30) == 0
     assert "worker_stopped" in running.said
     assert "api_stopped" in running.said
+
+
+def test_a_signal_before_they_have_begun_is_no_failure(run: Run, wait_until: Callable[..., Any]) -> None:
+    running = run()
+    wait_until(lambda: running.children)
+
+    running.process.send_signal(signal.SIGTERM)
+
+    assert running.process.wait(timeout=30) == 0
 
 
 @pytest.mark.parametrize("program", ["orders_api", "orders_worker"])
