@@ -73,6 +73,7 @@ class Heartbeat:
     def _beat(self) -> bool:
         """Renew the lease; return whether that was possible. If the worker is dead, it has a new id soon."""
         held = self._hand.held()
+        logs.bind(worker_id=held.worker_id)
         connection = self._session(held.worker_id)
         beat = workers.beat(
             connection, held.worker_id, held=held.order_ids, oldest_claim_at=held.oldest_claim_at

@@ -44,13 +44,21 @@ class Every:
 class Housekeeping:
     """Runs in a thread with a connection of its own, which also receives the wake-ups.
 
-    `on_orders` is called when there may be something to claim. `pulse` beats when the dead were looked for
-    and their orders returned, `schema` with each look that found a schema which fits.
+    `on_orders` is called when there may be something to claim; `worker_id` gives the present one, for the
+    log. `pulse` beats when the dead were looked for and their orders returned, `schema` with each look that
+    found a schema which fits.
     """
 
-    def __init__(self, *, connect: Callable[[], Connection], on_orders: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        connect: Callable[[], Connection],
+        on_orders: Callable[[], None],
+        worker_id: Callable[[], str],
+    ) -> None:
         self._connect = connect
         self._on_orders = on_orders
+        self._worker_id = worker_id
         self._bell = Bell()
         self._stopped = False
         self._connection: Connection | None = None
@@ -78,6 +86,7 @@ class Housekeeping:
     def _run(self) -> None:
         tick_at = 0.0
         while not self._stopped:
+            logs.bind(worker_id=self._worker_id())
             try:
                 connection = self._connected()
                 if time.monotonic() >= tick_at:

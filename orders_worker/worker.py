@@ -85,8 +85,26 @@ def run(
     housekeeping = Housekeeping(
         connect=functools.partial(Connection.open, url, name="orders-housekeeping"),
         on_orders=lambda: mailbox.put(None),
+        worker_id=lambda: hand.worker_id,
     )
-    vitals = Vitals(
+    vitals = _vitals(dispatcher, link, heartbeat=heartbeat, housekeeping=housekeeping, work=work)
+    probes = Probes(listener, vitals) if listener else None
+    watch = Watch(vitals, probes=probes, worker_id=lambda: hand.worker_id)
+    beside = (watch, heartbeat, housekeeping)
+    for each in beside:
+        each.start()
+    dispatcher.run()
+    slots.stop()
+    for each in beside:
+        each.stop()
+    dispatcher.leave()
+    return _status(dispatcher, left_behind=len(hand))
+
+
+def _vitals(
+    dispatcher: Dispatcher, link: Link, *, heartbeat: Heartbeat, housekeeping: Housekeeping, work: Work
+) -> Vitals:
+    return Vitals(
         rounds=dispatcher.rounds,
         exchange=link.pulse,
         claims=dispatcher.claims,
@@ -95,21 +113,6 @@ def run(
         connections=work.connections.pulse,
         schema=housekeeping.schema,
     )
-    watch = Watch(
-        vitals,
-        probes=Probes(listener, vitals) if listener else None,
-        worker_id=lambda: hand.worker_id,
-    )
-    watch.start()
-    heartbeat.start()
-    housekeeping.start()
-    dispatcher.run()
-    watch.stop()
-    slots.stop()
-    housekeeping.stop()
-    heartbeat.stop()
-    dispatcher.leave()
-    return _status(dispatcher, left_behind=len(hand))
 
 
 def _work(config: WorkerConfig, *, url: str, handler: Handler) -> Work:

@@ -52,7 +52,7 @@ def start_housekeeping(connect: Callable[[], Connection]) -> Iterator[Callable[[
     started: list[Housekeeping] = []
 
     def start() -> Housekeeping:
-        started.append(Housekeeping(connect=connect, on_orders=lambda: None))
+        started.append(Housekeeping(connect=connect, on_orders=lambda: None, worker_id=lambda: "w"))
         started[-1].start()
         return started[-1]
 
