@@ -14,10 +14,10 @@ def real(server_url: str, template: str) -> Iterator[RealQueue]:
 
 @pytest.mark.direct  # The sessions' locks and open transactions are what this is about.
 def test_every_call_does_what_the_model_says(real: RealQueue) -> None:
-    run(real, examples=300, steps=30)
+    run(real, examples=100, steps=30)
 
 
 @pytest.mark.slow
 @pytest.mark.direct
 def test_every_call_does_what_the_model_says_in_longer_lives_too(real: RealQueue) -> None:
-    run(real, examples=2000, steps=60)
+    run(real, examples=500, steps=60)

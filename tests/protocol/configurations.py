@@ -9,7 +9,7 @@ class Configuration:
 
     `promise` is the one that must break, None if all must hold; `always` asks for liveness too, under weak
     fairness. `reason` says why a removed fence is not missed. Only where `covered` is set must every step
-    of the model be taken. `slow` ones take longer than a few seconds.
+    of the model be taken.
     """
 
     name: str
@@ -18,7 +18,6 @@ class Configuration:
     model: str = "queue"
     always: bool = False
     covered: bool = False
-    slow: bool = False
     reason: str = ""
 
 
@@ -41,9 +40,9 @@ def _without(fence: str, promise: str | None, *, reason: str = "") -> Configurat
 
 CONFIGURATIONS = (
     Configuration("one order, two faults", ("FAULTS=2",), covered=True),
-    Configuration("one order, two faults", ("FAULTS=2",), always=True, slow=True),
-    Configuration("one order, three faults", ("FAULTS=3",), slow=True),
-    Configuration("two orders, one fault", ("ORDERS=2", "FAULTS=1"), always=True, slow=True),
+    Configuration("one order, two faults", ("FAULTS=2",), always=True),
+    Configuration("one order, three faults", ("FAULTS=3",)),
+    Configuration("two orders, one fault", ("ORDERS=2", "FAULTS=1"), always=True),
     Configuration("an order that kills its worker", ("POISON=1", "FAULTS=1"), always=True),
     _without("attempt_in_fence", _ATTEMPT),
     _without("status_in_fence", _ATTEMPT),

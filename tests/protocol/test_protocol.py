@@ -3,20 +3,15 @@ import pytest
 from tests.protocol.configurations import CONFIGURATIONS, Configuration
 from tests.protocol.spin import check, missing
 
-pytestmark = pytest.mark.skipif(
-    missing() is not None, reason=f"Spin and a C compiler are needed: apt-get install {missing()}"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        missing() is not None, reason=f"Spin and a C compiler are needed: apt-get install {missing()}"
+    ),
+]
 
 
-@pytest.mark.parametrize(
-    "configuration",
-    [
-        pytest.param(
-            configuration, id=configuration.name, marks=[pytest.mark.slow] if configuration.slow else []
-        )
-        for configuration in CONFIGURATIONS
-    ],
-)
+@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=lambda each: each.name)
 def test_protocol_holds_and_breaks_without_a_fence(configuration: Configuration) -> None:
     verdict = check(configuration)
 
