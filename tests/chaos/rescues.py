@@ -94,7 +94,7 @@ def measure(connection: psycopg.Connection[Any], evidence: Evidence) -> Rescues:
 def _sort(taken: _Taken, evidence: Evidence, rescues: Rescues) -> None:
     machine = evidence.machine(taken.pid, claimed_at=taken.claimed_at)
     if (loss := _loss(evidence, taken)) is None:
-        touched = _was_touched(evidence, machine, until=taken.rescued_at)
+        touched = _was_touched(evidence, machine, until=taken.declared_at)
         (rescues.cut_off if touched else rescues.living).append(taken.order_id)
         return
     lost_at, cause = loss
