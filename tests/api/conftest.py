@@ -186,6 +186,7 @@ class Relay:
         self._port = 0
         self._listener: socket.socket | None = None
         self._sockets: list[socket.socket] = []
+        self._acceptors: list[threading.Thread] = []
         self._lock = threading.Lock()
         self.muted = False
         self.back()
@@ -205,7 +206,8 @@ class Relay:
         self._listener.bind(("127.0.0.1", self._port))
         self._listener.listen()
         self._port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+        self._acceptors.append(threading.Thread(target=self._accept, args=(self._listener,), daemon=True))
+        self._acceptors[-1].start()
 
     def away(self) -> None:
         """Refuse new connections, and end those that there are."""
@@ -225,6 +227,8 @@ class Relay:
 
     def close(self) -> None:
         self.away()
+        for acceptor in self._acceptors:
+            acceptor.join()
         for each in self._sockets:
             each.close()
 
@@ -233,9 +237,10 @@ class Relay:
             while True:
                 client, _ = listener.accept()
                 server = socket.socket(socket.AF_UNIX if isinstance(self._target, str) else socket.AF_INET)
-                server.connect(self._target)
                 with self._lock:
                     self._sockets += [client, server]
+                server.connect(self._target)
+                with self._lock:
                     if self._listener is not listener:
                         # Accepted just before the server went away.
                         client.shutdown(socket.SHUT_RDWR)
