@@ -26,8 +26,7 @@ def _serve() -> int:
     logs.configure(config.log_format)
     listener = listening.bind(config.service.host, config.service.port, port_setting="ORDERS_PORT")
     url = config.database.resolve()
-    with startup.connect(url, name="orders-api") as connection:
-        revision.check(connection)
+    startup.first(url, name="orders-api", work=revision.check)
     with Database(url, size=THREADS) as database, Notifier(url) as notifier:
         app = create_app(database, notifier.notify, simulated_seconds=config.simulated_seconds)
         listening.listen(listener, port_setting="ORDERS_PORT")

@@ -11,7 +11,9 @@ from orders_worker.config import WorkerConfig
 from orders_worker.handler import load
 from orders_worker.simulated import Simulated
 from schema import listening, logs, revision, startup
+from schema.connection import Connection
 from schema.stopping import StopSignals
+from schema.workers import Registration
 
 EXIT_SECONDS = 3.0
 """How long the process waits for the threads of handlers once it is done."""
@@ -51,10 +53,12 @@ def _main() -> int:
     handler = load(config.handler) if config.handler else Simulated(config.simulated_seconds)
     listener = _listener(config)
     url = config.database.resolve()
-    first = startup.connect(url, name="orders-worker")
-    with first:
-        revision.check(first)
-        registration = worker.register(first, config=config)
+
+    def enter(connection: Connection) -> Registration:
+        revision.check(connection)
+        return worker.register(connection, config=config)
+
+    registration = startup.first(url, name="orders-worker", work=enter)
     status = worker.run(
         config, url=url, handler=handler, signals=signals, registration=registration, listener=listener
     )

@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import psycopg
 
@@ -15,6 +16,8 @@ PATIENCE_SECONDS = 30.0
 """How long a program waits at its start for a database that can't be reached."""
 
 _PAUSE_SECONDS = 0.5
+
+Result = TypeVar("Result")
 
 
 def exit_status(main: Callable[[], int]) -> int:
@@ -43,17 +46,35 @@ def refuse_arguments(program: str, description: str) -> None:
     ).parse_args()
 
 
-def connect(url: str, *, name: str, patience_seconds: float = PATIENCE_SECONDS) -> Connection:
+def connect(url: str, *, name: str) -> Connection:
     """Open a connection; while the database can't be reached say so once and try again, then `StartError`."""
-    give_up_at = time.monotonic() + patience_seconds
+    return _patiently(lambda: Connection.open(url, name=name))
+
+
+def first(url: str, *, name: str, work: Callable[[Connection], Result]) -> Result:
+    """Do a program's first work in the database, as patiently as `connect`, on a connection of its own.
+
+    It is done again when the connection is lost meanwhile: what the loss left behind must do no harm.
+    """
+
+    def once() -> Result:
+        with Connection.open(url, name=name) as connection:
+            return work(connection)
+
+    return _patiently(once)
+
+
+def _patiently(work: Callable[[], Result]) -> Result:
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
     said = False
     while True:
         try:
-            return Connection.open(url, name=name)
-        except DatabaseUnavailableError as error:
+            return work()
+        except (DatabaseUnavailableError, psycopg.OperationalError) as error:
+            line = logs.first_line(error) if isinstance(error, psycopg.Error) else str(error)
             if time.monotonic() >= give_up_at:
-                raise StartError(f"no database within {patience_seconds:g} seconds: {error}") from error
+                raise StartError(f"no database within {PATIENCE_SECONDS:g} seconds: {line}") from error
             if not said:
-                print(f"waiting for the database (DATABASE_URL): {error}", file=sys.stderr, flush=True)
+                print(f"waiting for the database (DATABASE_URL): {line}", file=sys.stderr, flush=True)
                 said = True
         time.sleep(_PAUSE_SECONDS)

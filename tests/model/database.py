@@ -15,13 +15,16 @@ from tests.model.tables import Attempt, Entry, Order, Switch, Worker
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 # The statements of the product say clock_timestamp() and pg_postmaster_start_time(). Found first on the
-# search path, these two answer: so the model can foretell every time to the microsecond.
+# search path, these answer: so the model can foretell every time to the microsecond. What they set for a
+# transaction that stands still (set_config) would go by the real clock, and is left out.
 SET_UP = """
 CREATE SCHEMA clock;
 CREATE TABLE clock.reading (now timestamptz, server_started_at timestamptz);
 INSERT INTO clock.reading DEFAULT VALUES;
 CREATE FUNCTION clock.clock_timestamp() RETURNS timestamptz LANGUAGE sql
     AS 'SELECT now FROM clock.reading';
+CREATE FUNCTION clock.set_config(text, text, boolean) RETURNS text LANGUAGE sql
+    AS 'SELECT $2';
 CREATE FUNCTION clock.pg_postmaster_start_time() RETURNS timestamptz LANGUAGE sql
     AS 'SELECT server_started_at FROM clock.reading';
 ALTER TABLE orders

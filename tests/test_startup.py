@@ -1,0 +1,38 @@
+"""How programs begin, when the database is not there or goes away."""
+
+import psycopg
+import pytest
+
+from schema import startup
+from schema.connection import Connection
+
+
+def test_database_that_goes_away_while_a_program_begins_is_waited_for(
+    database_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tries = []
+
+    def work(connection: Connection) -> str:
+        tries.append(connection)
+        if len(tries) == 1:
+            connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return "done"
+
+    assert startup.first(database_url, name="test", work=work) == "done"
+
+    assert len(tries) == 2
+    assert all(connection.closed for connection in tries)
+    assert capfd.readouterr().err.startswith("waiting for the database (DATABASE_URL): ")
+
+
+def test_database_that_refuses_a_program_is_not_waited_for(database_url: str) -> None:
+    tries = []
+
+    def work(connection: Connection) -> None:
+        tries.append(connection)
+        connection.execute("SELECT FROM nothing_of_that_name")
+
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        startup.first(database_url, name="test", work=work)
+
+    assert len(tries) == 1
