@@ -99,6 +99,12 @@ def call(code: str, **options: Any) -> "subprocess.Popen[str]":
     )
 
 
+def complaints(stderr: str) -> str:
+    """Leave out what a slow machine has us say: that we wait for something."""
+    lines = stderr.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("orders: waiting for "))
+
+
 def starting(home: Path) -> str:
     imports = "from pathlib import Path; from schema.embedded import Server"
     return f"{imports}; print(Server(Path({str(home)!r})).ensure_running())"

@@ -11,7 +11,7 @@ import pytest
 
 from schema.embedded import Server, binaries, checkout
 from schema.errors import SettingError
-from tests.embedded.conftest import CHECKOUT, dispose, query
+from tests.embedded.conftest import CHECKOUT, complaints, dispose, query
 
 
 class Commands:
@@ -22,7 +22,7 @@ class Commands:
 
     def __call__(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", "schema.embedded", *arguments],
             cwd=self.root,
             env={**environment, "PYTHONPATH": str(self.root), **variables},
@@ -30,6 +30,8 @@ class Commands:
             text=True,
             check=False,
         )
+        done.stderr = complaints(done.stderr)
+        return done
 
 
 @pytest.fixture

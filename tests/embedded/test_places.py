@@ -10,7 +10,7 @@ import pytest
 from schema.embedded import Server, account, address, binaries
 from schema.embedded.store import STORE
 from schema.errors import StartError
-from tests.embedded.conftest import ROOT, MakeServer, query
+from tests.embedded.conftest import ROOT, MakeServer, complaints, query
 
 as_root = pytest.mark.skipif(not ROOT, reason="only root can be other users")
 
@@ -58,13 +58,13 @@ def test_a_checkout_that_the_servers_user_can_not_reach_is_served_from_var_lib(
     query(server.ensure_running(), "CREATE TABLE kept AS SELECT 42 AS answer")
     server.stop()
 
-    said = capsys.readouterr().err
+    said = complaints(capsys.readouterr().err)
     assert said == (
         f"orders: orders-postgres can't use the checkout: PostgreSQL's files are in {server.place.folder}\n"
     )
     assert server.place.folder.parent == STORE
     assert query(Server(tmp_path / ".data").ensure_running(), "SELECT answer FROM kept") == 42
-    assert capsys.readouterr().err == ""
+    assert complaints(capsys.readouterr().err) == ""
     assert modes_above(tmp_path) == before
     assert list(tmp_path.iterdir()) == []
 
