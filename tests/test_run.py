@@ -101,7 +101,7 @@ def test_when_one_dies_the_other_is_ended_and_the_reason_said(
     run: Run, wait_until: Callable[..., Any], program: str
 ) -> None:
     running = run()
-    wait_until(lambda: "Ctrl-C" in running.said)
+    wait_until(lambda: "Ctrl-C" in running.said and "worker_registered" in running.said)
 
     os.kill(running.child(program), signal.SIGKILL)
 
