@@ -76,21 +76,16 @@ def run(
         register=functools.partial(register, config=config),
         poll_seconds=config.poll_seconds,
     )
-    heartbeat = Heartbeat(
-        hand=hand,
-        connect=functools.partial(Connection.open, url, name="orders-heartbeat", reply_seconds=3),
-        lease_seconds=config.lease_seconds,
-        on_death=dispatcher.declare_dead,
-    )
-    housekeeping = Housekeeping(
-        connect=functools.partial(Connection.open, url, name="orders-housekeeping"),
-        on_orders=lambda: mailbox.put(None),
-        worker_id=lambda: hand.worker_id,
-    )
+    heartbeat = _heartbeat(config, url=url, hand=hand, dispatcher=dispatcher)
+    housekeeping = _housekeeping(url, hand=hand, mailbox=mailbox)
     vitals = _vitals(dispatcher, link, heartbeat=heartbeat, housekeeping=housekeeping, work=work)
     probes = Probes(listener, vitals) if listener else None
     watch = Watch(vitals, probes=probes, worker_id=lambda: hand.worker_id)
-    beside = (watch, heartbeat, housekeeping)
+    _work_on(dispatcher, slots, beside=(watch, heartbeat, housekeeping))
+    return _status(dispatcher, left_behind=len(hand))
+
+
+def _work_on(dispatcher: Dispatcher, slots: Slots, *, beside: tuple[Watch, Heartbeat, Housekeeping]) -> None:
     for each in beside:
         each.start()
     dispatcher.run()
@@ -98,7 +93,23 @@ def run(
     for each in beside:
         each.stop()
     dispatcher.leave()
-    return _status(dispatcher, left_behind=len(hand))
+
+
+def _heartbeat(config: WorkerConfig, *, url: str, hand: Hand, dispatcher: Dispatcher) -> Heartbeat:
+    return Heartbeat(
+        hand=hand,
+        connect=functools.partial(Connection.open, url, name="orders-heartbeat", reply_seconds=3),
+        lease_seconds=config.lease_seconds,
+        on_death=dispatcher.declare_dead,
+    )
+
+
+def _housekeeping(url: str, *, hand: Hand, mailbox: Mailbox) -> Housekeeping:
+    return Housekeeping(
+        connect=functools.partial(Connection.open, url, name="orders-housekeeping"),
+        on_orders=lambda: mailbox.put(None),
+        worker_id=lambda: hand.worker_id,
+    )
 
 
 def _vitals(

@@ -137,7 +137,7 @@ STRAYS = _of(
     ("finds another worker's claims", WORKER),
     ("finds orders in any state", PROCESSING),
     ("finds what is held", "AND order_id <> ALL (%(held)s::uuid[])"),
-    ("finds them in any order", "ORDER BY seq "),
+    ("finds the newest first", "ORDER BY seq ", "ORDER BY seq DESC "),
 )
 
 COMPLETION = [
