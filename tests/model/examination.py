@@ -38,7 +38,7 @@ FAVOURED = {
     "_HOLD_SESSION": ("hold_session", "declare_dead", "pass_time"),
     "_PRUNE": ("leave", "mark_swept", "pass_time", "prune"),
     "_CANCEL": ("cancel", "claim_next", "lock", "refer"),
-    "_REDRIVE": ("claim_next", "edit", "end", "redrive", "lock", "refer"),
+    "_REDRIVE": ("cancel", "claim_next", "edit", "end", "redrive", "lock", "refer"),
     "_SWITCH": ("switch", "lock", "pass_time"),
     "_RESTORE": ("switch", "delete_switch", "lock"),
 }
