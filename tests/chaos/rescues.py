@@ -10,7 +10,7 @@ import psycopg
 from tests.chaos.evidence import MOMENT_SECONDS, Breach, Evidence
 from tests.chaos.faults import HARMLESS, NETWORK
 from tests.chaos.judge import RESCUE
-from tests.chaos.scene import Happening
+from tests.chaos.scene import Happening, Span
 
 KILLED_SECONDS = 5.0
 """The promise, for a worker that was killed."""
@@ -101,7 +101,8 @@ def _sort(taken: _Taken, evidence: Evidence, rescues: Rescues) -> None:
     if evidence.was_locked(taken.order_id, lost_at, taken.rescued_at):
         rescues.locked.append(taken.order_id)
         return
-    since = _undisturbed_since(evidence, machine, lost_at=lost_at, until=taken.rescued_at)
+    by_lease = cause == Cause.STALL or evidence.pooled
+    since = _undisturbed_since(evidence, machine, lost_at=lost_at, until=taken.rescued_at, by_lease=by_lease)
     rescues.timed.append(
         Rescue(taken.order_id, taken.rescued_at - lost_at, taken.rescued_at - since, cause=cause)
     )
@@ -133,22 +134,33 @@ def _between(first: float, moment: float, last: float) -> bool:
 def _was_touched(evidence: Evidence, machine: str, *, until: float) -> bool:
     """Tell whether a fault can have kept the worker from being heard."""
     from_ = until - evidence.lease_seconds - GRACE_SECONDS
-    spans = [(each.began_at, each.ended_at) for each in _disturbing(evidence.wrong_at(machine))]
+    spans = _spans(_disturbing(evidence.wrong_at(machine)))
     return any(began_at <= until and from_ <= ended_at for began_at, ended_at in [*spans, *evidence.away])
 
 
-def _undisturbed_since(evidence: Evidence, lost: str, *, lost_at: float, until: float) -> float:
+def _undisturbed_since(
+    evidence: Evidence, lost: str, *, lost_at: float, until: float, by_lease: bool
+) -> float:
     """Return from when on one of the others could see that the worker is gone, and return its orders.
 
-    The lost machine's own network counts too: what it holds back keeps the worker's session alive.
+    The lost machine's own network counts too: what it holds back keeps the worker's session alive. Of a lease
+    that is over a worker says nothing until it has itself run for one: `by_lease` the starts of others count.
     """
     others = [
-        _last_end(evidence, _disturbing(evidence.wrong_at(name)), lost_at=lost_at, until=until)
+        _last_end(
+            [
+                *_spans(_disturbing(evidence.wrong_at(name))),
+                *((each.at, each.at) for each in evidence.exits if by_lease and each.name == name),
+            ],
+            evidence,
+            lost_at=lost_at,
+            until=until,
+        )
         for name in evidence.workers
         if name != lost
     ]
     network = [each for each in evidence.wrong_at(lost) if each.kind in NETWORK]
-    own = _last_end(evidence, network, lost_at=lost_at, until=until)
+    own = _last_end(_spans(network), evidence, lost_at=lost_at, until=until)
     return min(max(min(others, default=lost_at), own), until)
 
 
@@ -156,12 +168,15 @@ def _disturbing(happenings: list[Happening]) -> list[Happening]:
     return [each for each in happenings if each.kind not in HARMLESS]
 
 
-def _last_end(evidence: Evidence, happenings: list[Happening], *, lost_at: float, until: float) -> float:
+def _spans(happenings: list[Happening]) -> list[Span]:
+    return [(each.began_at, each.ended_at) for each in happenings]
+
+
+def _last_end(spans: list[Span], evidence: Evidence, *, lost_at: float, until: float) -> float:
     """Return when the last of it came right, or the server, `lost_at` if nothing was wrong.
 
     The lease before counts too: what ended in it counts as ended when the worker was lost and a moment more.
     """
-    spans = [(each.began_at, each.ended_at) for each in happenings]
     ends = [
         max(ended_at, lost_at + 0.001)
         for began_at, ended_at in [*spans, *evidence.away]

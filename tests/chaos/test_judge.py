@@ -329,6 +329,35 @@ def test_rescue_after_a_stall_has_a_lease_and_a_little(
     assert bool(found) is slow
 
 
+@pytest.mark.parametrize(
+    ("seconds", "restarted", "slow"),
+    [
+        (30.9, ["worker-2", "worker-3"], False),
+        (31.1, ["worker-2", "worker-3"], True),
+        (25.1, ["worker-2"], True),
+        (25.1, [], True),
+    ],
+)
+def test_rescue_after_a_stall_may_wait_for_a_lease_of_the_others_that_have_just_started(
+    rescued: Rescued, seconds: float, restarted: list[str], *, slow: bool
+) -> None:
+    exits = [Exit(name, 8, 70, 0.0, at=at(16).timestamp(), expected=True) for name in restarted]
+
+    found = rescued.breaches(
+        seconds, declared=21, exits=[*exits, AT_THE_END], stalls=[Stall(7, *span(10, 24))]
+    )
+
+    assert bool(found) is slow
+
+
+def test_start_of_the_others_does_not_delay_the_rescue_after_a_kill(rescued: Rescued) -> None:
+    exits = [
+        Exit(name, 8, 70, 0.0, at=at(10).timestamp(), expected=True) for name in ("worker-2", "worker-3")
+    ]
+
+    assert rescued.breaches(15.1, exits=[*exits, KILLED])
+
+
 def test_kill_after_a_stall_that_the_worker_survived_is_the_cause(rescued: Rescued) -> None:
     found = rescued.breaches(15.1, declared=13, exits=[KILLED], stalls=[Stall(7, *span(2, 5))])
 
