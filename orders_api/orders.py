@@ -1,18 +1,20 @@
-"""`POST /orders` and `GET /orders/{order_id}`."""
+"""`POST /orders`, `POST /orders/batch` and `GET /orders/{order_id}`."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import falcon
 
-from orders_api import submission
 from orders_api.database import ConnectionLostError, Database
 from orders_api.problems import NoOrderIdError, OutcomeUnknownError
-from orders_api.requests import idempotency_key, json_body
-from schema import idempotency, logs, orders
+from orders_api.requests import MAX_BATCH_BYTES, REPLAYED, idempotency_key, json_body
+from schema import idempotency, logs, orders, submission
+from schema.batch import submit_batch
+from schema.connection import Connection
 from schema.errors import OrderNotFoundError, OrderNotTakenError
 from schema.idempotency import Submitted
 
@@ -30,10 +32,15 @@ class OrdersResource:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Store an order; 201 means that it is committed, now or when its key was first used."""
         key = idempotency_key(req)
-        placed = self._submit(submission.parse(json_body(req)), key)
+        order = submission.parse(json_body(req))
+        with _storing(self._database, repeatable=key is not None) as connection:
+            if key is None:
+                placed = Submitted(orders.submit(connection, order), replayed=False)
+            else:
+                placed = idempotency.submit_once(connection, order, key=key)
         if placed.replayed:
             _log.info("order_replayed", order_id=placed.order_id)
-            resp.set_header("Idempotent-Replayed", "true")
+            resp.set_header(REPLAYED, "true")
         else:
             self._submitted()
             _log.info("order_submitted", order_id=placed.order_id)
@@ -41,18 +48,45 @@ class OrdersResource:
         resp.location = f"/orders/{placed.order_id}"
         resp.media = {"message": "Order placed successfully", "order_id": str(placed.order_id)}
 
-    def _submit(self, order: orders.NewOrder, key: str | None) -> Submitted:
-        try:
-            with self._database.connection() as connection:
-                if key is None:
-                    return Submitted(orders.submit(connection, order), replayed=False)
-                return idempotency.submit_once(connection, order, key=key)
-        except OrderNotTakenError as error:
-            _log.error("order_not_taken", error=error)
-            raise
-        except ConnectionLostError as error:
-            _log.warning("submit_outcome_unknown", error=error)
-            raise OutcomeUnknownError(repeatable=key is not None) from error
+
+class BatchResource:
+    """The line's entrance for many at once: all are placed, in their order, or none."""
+
+    def __init__(self, database: Database, submitted: Callable[[], None]) -> None:
+        self._database = database
+        self._submitted = submitted
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Store a batch; 201 means that all of it is committed, now or when its key was first used."""
+        key = idempotency_key(req)
+        batch = submission.parse_batch(json_body(req, max_bytes=MAX_BATCH_BYTES))
+        with _storing(self._database, repeatable=key is not None) as connection:
+            placed = submit_batch(connection, batch, key=key)
+        event = "batch_replayed" if placed.replayed else "batch_submitted"
+        _log.info(event, count=len(batch), first_order_id=placed.order_ids[0])
+        if placed.replayed:
+            resp.set_header(REPLAYED, "true")
+        else:
+            self._submitted()
+        resp.status = falcon.HTTP_201
+        resp.media = {
+            "message": "Orders placed successfully",
+            "order_ids": [str(order_id) for order_id in placed.order_ids],
+        }
+
+
+@contextmanager
+def _storing(database: Database, *, repeatable: bool) -> Iterator[Connection]:
+    """Lend a connection on which to store orders; `repeatable` if an idempotency key came with them."""
+    try:
+        with database.connection() as connection:
+            yield connection
+    except OrderNotTakenError as error:
+        _log.error("order_not_taken", error=error)
+        raise
+    except ConnectionLostError as error:
+        _log.warning("submit_outcome_unknown", error=error)
+        raise OutcomeUnknownError(repeatable=repeatable) from error
 
 
 class OrderResource:

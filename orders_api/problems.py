@@ -9,7 +9,6 @@ from typing import Any
 import falcon
 
 from orders_api.database import ConnectionLostError
-from orders_api.submission import FieldProblem, InvalidOrderError, NotJsonError
 from schema import logs
 from schema.errors import (
     DatabaseUnavailableError,
@@ -19,6 +18,7 @@ from schema.errors import (
     OrdersError,
     StartError,
 )
+from schema.submission import FieldProblem, InvalidOrderError, NotJsonError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1

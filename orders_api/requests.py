@@ -9,7 +9,9 @@ from schema import logs
 
 REQUEST_ID = "X-Request-ID"
 IDEMPOTENCY_KEY = "Idempotency-Key"
+REPLAYED = "Idempotent-Replayed"
 MAX_BODY_BYTES = 1024 * 1024
+MAX_BATCH_BYTES = 8 * 1024 * 1024
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 # A comma is what a server puts between the values of a repeated header.
@@ -33,8 +35,8 @@ class RequestId:
         logs.bind(request_id=request_id)
 
 
-def json_body(req: falcon.Request) -> bytes:
-    """Return the body, unread for meaning; raise 413 past `MAX_BODY_BYTES` and 415 if it is not JSON.
+def json_body(req: falcon.Request, *, max_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """Return the body, unread for meaning; raise 413 past `max_bytes` and 415 if it is not JSON.
 
     The server in front has taken in the whole body by now, so the client reads the answer.
     """
@@ -44,9 +46,9 @@ def json_body(req: falcon.Request) -> bytes:
         )
     if req.get_header("Content-Encoding", default="identity") != "identity":
         raise falcon.HTTPUnsupportedMediaType(description="Expected a body without Content-Encoding.")
-    body: bytes = req.bounded_stream.read(MAX_BODY_BYTES + 1)
-    if len(body) > MAX_BODY_BYTES:
-        raise falcon.HTTPContentTooLarge(description=f"Expected a body of at most {MAX_BODY_BYTES:,} bytes.")
+    body: bytes = req.bounded_stream.read(max_bytes + 1)
+    if len(body) > max_bytes:
+        raise falcon.HTTPContentTooLarge(description=f"Expected a body of at most {max_bytes:,} bytes.")
     return body
 
 

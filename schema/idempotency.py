@@ -1,11 +1,12 @@
 """Submit an order once under a key of the client's, however often it is sent.
 
-Key and order are inserted by one statement, so that there is never one without the other. Whoever comes
-second with a key waits for the first, and learns what became of it.
+Key and order are inserted by one statement, those of a batch in one transaction, so that there is never one
+without the other. Whoever comes second with a key waits for the first, and learns what became of it.
 """
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -38,10 +39,41 @@ def submit_once(connection: psycopg.Connection[Any], order: NewOrder, *, key: st
     the key came with another order before, and `OrderNotTakenError` when a trigger or rule of the user's
     dropped the order: then the key is not stored either.
     """
-    order_hash = _hash(order)
+    order_hash = _hash(_fields(order))
+
+    def place(order_id: UUID) -> bool:
+        return _insert(connection, order, order_id=order_id, key=key, order_hash=order_hash)
+
+    return _once(connection, place, key=key, order_hash=order_hash)
+
+
+_REMEMBER = """
+INSERT INTO idempotency_keys (idempotency_key, order_id, order_hash)
+VALUES (%s, %s, %s)
+ON CONFLICT (idempotency_key) DO NOTHING
+"""
+
+
+def remember(connection: psycopg.Connection[Any], orders: Sequence[NewOrder], *, key: str) -> Submitted:
+    """Store `key` for a batch, in the transaction in which the caller inserts it unless it is a replay.
+
+    Returns the id of the batch's first order. Waits and raises as `submit_once` does.
+    """
+    order_hash = _hash([_fields(order) for order in orders])
+
+    def place(order_id: UUID) -> bool:
+        return connection.execute(_REMEMBER, (key, order_id, order_hash)).rowcount == 1
+
+    return _once(connection, place, key=key, order_hash=order_hash)
+
+
+def _once(
+    connection: psycopg.Connection[Any], place: Callable[[UUID], bool], *, key: str, order_hash: bytes
+) -> Submitted:
+    """Return the id under which `place` stored the key, or the one that the key has already."""
     for _ in range(_TRIES):
         order_id = uuid7()
-        if _insert(connection, order, order_id=order_id, key=key, order_hash=order_hash):
+        if place(order_id):
             return Submitted(order_id, replayed=False)
         # A second statement, because the first can't see what was committed while it waited.
         found = connection.execute(_FIND, {"key": key}).fetchone()
@@ -52,10 +84,13 @@ def submit_once(connection: psycopg.Connection[Any], order: NewOrder, *, key: st
     raise DatabaseUnavailableError("the idempotency key is deleted as often as it is asked for")
 
 
-def _hash(order: NewOrder) -> bytes:
+def _fields(order: NewOrder) -> tuple[str, tuple[str, ...], str]:
+    return (order.user_id, order.item_ids, f"{order.total_amount:.2f}")
+
+
+def _hash(submitted: object) -> bytes:
     """Return the SHA-256 of what was ordered, however it was written: JSON keeps the fields apart."""
-    fields = (order.user_id, order.item_ids, f"{order.total_amount:.2f}")
-    return hashlib.sha256(json.dumps(fields).encode()).digest()
+    return hashlib.sha256(json.dumps(submitted).encode()).digest()
 
 
 # `keyless` is there to fail: a key without its order, which only its NOT NULL can undo in one statement.

@@ -114,6 +114,9 @@ bodies = (
     | orders().map(written)
     | bent_orders()
 )
+batches = bodies | st.lists(orders().map(written) | bent_orders(), min_size=1, max_size=4).map(
+    lambda found: b'{"orders": [' + b", ".join(found) + b"]}"
+)
 latin = st.text(st.characters(codec="latin-1", exclude_categories=("Cc",)), max_size=300)
 known = ["Accept", "Content-Encoding", "Cookie", "Expect", "Forwarded", "Host", "If-None-Match", "Range"]
 known += ["Transfer-Encoding", "X-Forwarded-Host", "X-HTTP-Method-Override", "X-Request-ID"]
@@ -221,6 +224,26 @@ def test_any_idempotency_key_is_taken_as_it_is_or_refused_with_a_problem(
     if answer.status_code == 201:
         assert again.content == answer.content
         assert again.headers["idempotent-replayed"] == "true"
+
+
+@FUZZ
+@given(batches)
+@example(b'{"orders": ' + b"[" * 1_000_000)
+def test_any_batch_is_stored_whole_and_as_sent_or_refused_with_a_problem(
+    client: TestClient, connection: Connection, body: bytes
+) -> None:
+    connection.execute("TRUNCATE orders")
+    answer = client.simulate_post("/orders/batch", body=body, headers=JSON)
+    rows = connection.execute(f"{STORED} ORDER BY seq").fetchall()
+
+    if answer.status_code == 201:
+        found = json.loads(body.decode("utf-8-sig"), parse_float=Decimal, parse_int=Decimal)
+        members = [(each["user_id"], each["item_ids"], each["total_amount"]) for each in found["orders"]]
+        assert [row[1:4] for row in rows] == members
+        assert [row[0] for row in rows] == answer.json["order_ids"]
+    else:
+        assert_problem(answer)
+        assert rows == []
 
 
 near_uuids = st.tuples(st.uuids().map(str), st.integers(0, 36), latin.map(lambda text: text[:2])).map(

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from falcon.testing import TestClient
 
-from orders_api import submission
-from orders_api.submission import InvalidOrderError, NotJsonError, parse
+from schema import submission
+from schema.submission import InvalidOrderError, NotJsonError, parse
 
 GOOD: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea"], "total_amount": 1}
 MISSING = object()

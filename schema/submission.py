@@ -1,4 +1,4 @@
-"""Turn the body of `POST /orders` into an order, or say everything that is wrong with it.
+"""Turn what a client or a file has into an order, or say everything that is wrong with it.
 
 Pure: no HTTP and no database here. What passes here passes the table's constraints too.
 """
@@ -6,21 +6,28 @@ Pure: no HTTP and no database here. What passes here passes the table's constrai
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from itertools import chain, islice
 from typing import Any
 
 from schema.errors import OrdersError
 from schema.orders import NewOrder
 
+MAX_ORDERS = 10_000
 MAX_ITEMS = 1000
 MAX_ID_LENGTH = 255
 
+_EXPECTED_BATCH = f'expected a JSON object {{"orders": [...]}} with 1 to {MAX_ORDERS:,} orders'
+_EXPECTED_ORDER = "expected an object with user_id, item_ids and total_amount"
 _EXPECTED_OBJECT = "expected a JSON object with user_id, item_ids and total_amount"
 _EXPECTED_ID = f"expected a non-blank string of at most {MAX_ID_LENGTH} characters"
 _EXPECTED_ITEMS = f"expected a list of 1 to {MAX_ITEMS:,} item ids"
 _EXPECTED_AMOUNT = "expected a number from 0 to 999999999999.99 with at most two decimals"
+
+_AMOUNT = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+"""What JSON calls a number, and zeros in front of it."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _REPORTED = 20
@@ -32,7 +39,10 @@ _AMOUNT_LENGTH = 64
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """One wrong field: its name (`item_ids[3]` for an item) and what is wrong and expected."""
+    """One wrong field: its name and what is wrong and expected.
+
+    An item's name is `item_ids[3]`, that of an order in a batch `orders[7].user_id`.
+    """
 
     field: str
     detail: str
@@ -43,14 +53,15 @@ class NotJsonError(OrdersError):
 
 
 class InvalidOrderError(OrdersError):
-    """The body is JSON but no order; `problems` has every wrong field, the message names them all."""
+    """It is JSON but no order; `problems` and the message have the first twenty wrong fields."""
 
-    def __init__(self, problems: list[FieldProblem]) -> None:
-        shown = [f"{problem.field} {problem.detail}" for problem in problems[:_REPORTED]]
-        if len(problems) > _REPORTED:
-            shown.append(f"and {len(problems) - _REPORTED} more")
+    def __init__(self, problems: Iterable[FieldProblem]) -> None:
+        found = iter(problems)
+        self.problems = tuple(islice(found, _REPORTED))
+        shown = [f"{problem.field} {problem.detail}" for problem in self.problems]
+        if more := sum(1 for _ in found):
+            shown.append(f"and {more} more")
         super().__init__("; ".join(shown))
-        self.problems = tuple(problems[:_REPORTED])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +71,53 @@ class _Number:
     literal: str
 
 
-def parse(body: bytes) -> NewOrder:
-    """Return the order that `body` describes; raise `NotJsonError` or `InvalidOrderError`."""
-    submitted = _decode(body)
-    if not isinstance(submitted, dict):
-        raise NotJsonError(f"the body is {_kind(submitted)}: {_EXPECTED_OBJECT}")
-    problems = list(_problems(submitted))
-    if problems:
-        raise InvalidOrderError(problems)
+def parse(text: bytes, *, what: str = "the body") -> NewOrder:
+    """Return the order that a JSON text describes; raise `NotJsonError` or `InvalidOrderError`.
+
+    `what` it is stands in the errors' messages.
+    """
+    submitted = _decode(text, _EXPECTED_OBJECT, what=what)
+    _refuse(_problems(submitted))
+    return _order(submitted)
+
+
+def parse_batch(body: bytes) -> list[NewOrder]:
+    """Return the orders of a batch; raise `NotJsonError`, or `InvalidOrderError` if one is wrong."""
+    submitted = _decode(body, _EXPECTED_BATCH, what="the body")
+    _refuse(_batch_problems(submitted))
+    return [_order(each) for each in submitted["orders"]]
+
+
+def parse_row(row: Mapping[str, str]) -> NewOrder:
+    """Return the order that a row of text cells describes: `item_ids` is a JSON array, the others are bare.
+
+    Raises `InvalidOrderError`.
+    """
+    submitted: dict[str, Any] = dict(row)
+    submitted["item_ids"] = _array(row["item_ids"])
+    amount = row["total_amount"].strip()
+    if _AMOUNT.fullmatch(amount):
+        submitted["total_amount"] = _Number(amount)
+    _refuse(_problems(submitted))
+    return _order(submitted)
+
+
+def _array(cell: str) -> Any:
+    """Return the JSON array in a cell; the text itself if there is none, for which `_problems` has words."""
+    try:
+        array = _decoder.decode(cell.strip())
+    except (json.JSONDecodeError, RecursionError, NotJsonError):
+        return cell
+    return array if isinstance(array, list) else cell
+
+
+def _refuse(problems: Iterator[FieldProblem]) -> None:
+    """Raise for the first problem, if there is one, and all that come after it."""
+    for first in problems:
+        raise InvalidOrderError(chain([first], problems))
+
+
+def _order(submitted: dict[str, Any]) -> NewOrder:
     return NewOrder(
         user_id=submitted["user_id"],
         item_ids=tuple(submitted["item_ids"]),
@@ -75,21 +125,24 @@ def parse(body: bytes) -> NewOrder:
     )
 
 
-def _decode(body: bytes) -> Any:
+def _decode(source: bytes, expected: str, *, what: str) -> dict[str, Any]:
     try:
         # RFC 8259 section 8.1 lets a reader ignore a byte order mark; the original service's did.
-        text = body.decode("utf-8-sig")
+        text = source.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise NotJsonError(f"the body is not UTF-8 (byte {error.start}): {_EXPECTED_OBJECT}") from None
+        raise NotJsonError(f"{what} is not UTF-8 (byte {error.start}): {expected}") from None
     if not text.strip():
-        raise NotJsonError(f"the body is empty: {_EXPECTED_OBJECT}")
+        raise NotJsonError(f"{what} is empty: {expected}")
     try:
-        return _decoder.decode(text)
+        submitted = _decoder.decode(text)
     except json.JSONDecodeError as error:
         where = f"{error.msg}, line {error.lineno} column {error.colno}"
-        raise NotJsonError(f"the body is not JSON ({where}): {_EXPECTED_OBJECT}") from None
+        raise NotJsonError(f"{what} is not JSON ({where}): {expected}") from None
     except RecursionError:
-        raise NotJsonError(f"the body is nested too deeply: {_EXPECTED_OBJECT}") from None
+        raise NotJsonError(f"{what} is nested too deeply: {expected}") from None
+    if not isinstance(submitted, dict):
+        raise NotJsonError(f"{what} is {_kind(submitted)}: {expected}")
+    return submitted
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -115,6 +168,31 @@ def _problems(submitted: dict[str, Any]) -> Iterator[FieldProblem]:
     for name in submitted:
         if name not in _CHECKS:
             yield FieldProblem(_shown(name), f"is no field of an order, expected only {', '.join(_CHECKS)}")
+
+
+def _batch_problems(submitted: dict[str, Any]) -> Iterator[FieldProblem]:
+    for name in submitted:
+        if name != "orders":
+            yield FieldProblem(_shown(name), f"is no field of a batch, {_EXPECTED_BATCH}")
+    orders = submitted.get("orders")
+    if "orders" not in submitted:
+        yield FieldProblem("orders", f"is missing, {_EXPECTED_BATCH}")
+    elif not isinstance(orders, list):
+        yield FieldProblem("orders", f"is {_kind(orders)}, {_EXPECTED_BATCH}")
+    elif not 1 <= len(orders) <= MAX_ORDERS:
+        yield FieldProblem("orders", f"has {len(orders):,} orders, {_EXPECTED_BATCH}")
+    else:
+        for index, order in enumerate(orders):
+            yield from _placed(f"orders[{index}]", order)
+
+
+def _placed(place: str, order: Any) -> Iterator[FieldProblem]:
+    """Yield what is wrong with one order of a batch."""
+    if not isinstance(order, dict):
+        yield FieldProblem(place, f"is {_kind(order)}, {_EXPECTED_ORDER}")
+        return
+    for problem in _problems(order):
+        yield FieldProblem(f"{place}.{problem.field}", problem.detail)
 
 
 def _id_problems(name: str, value: Any) -> Iterator[FieldProblem]:
