@@ -1,9 +1,9 @@
 """The console script `orders`: what an operator does to the queue as a whole."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from schema import fcfs, migrate, pause, revision, run, startup, wake
+from schema import fcfs, import_command, migrate, pause, revision, run, startup, wake
 from schema.config import DatabaseConfig, ServiceConfig
 from schema.connection import Connection
 
@@ -14,7 +14,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     It is 1 if the command could not be done, or found what should not be.
     """
     options = _parser().parse_args(arguments)
-    return startup.exit_status(_COMMANDS[options.command])
+    if options.command == "import":
+        return startup.exit_status(lambda: import_command.run(options))
+    command, _ = _COMMANDS[options.command]
+    return startup.exit_status(command)
 
 
 def _migrate() -> int:
@@ -54,29 +57,26 @@ def _verify_fcfs() -> int:
     return 0 if verdict.is_clean else 1
 
 
-_COMMANDS = {
-    "migrate": _migrate,
-    "pause": _pause,
-    "resume": _resume,
-    "run": _run,
-    "verify-fcfs": _verify_fcfs,
-}
-
-
 def _connection() -> Connection:
     connection = startup.connect(DatabaseConfig.from_environment().resolve(), name="orders")
     revision.check(connection)
     return connection
 
 
+_COMMANDS: dict[str, tuple[Callable[[], int], str]] = {
+    "migrate": (_migrate, "bring the database to the newest schema revision"),
+    "pause": (_pause, "have every worker claim nothing new"),
+    "resume": (_resume, "have the workers claim again"),
+    "run": (_run, "migrate, then run the API and one worker until Ctrl-C"),
+    "verify-fcfs": (_verify_fcfs, "check that orders were claimed first come, first served, and once"),
+}
+"""The commands that take no arguments, each with what it does."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="orders", description="Operate the order queue.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("migrate", help="bring the database to the newest schema revision")
-    commands.add_parser("pause", help="have every worker claim nothing new")
-    commands.add_parser("resume", help="have the workers claim again")
-    commands.add_parser("run", help="migrate, then run the API and one worker until Ctrl-C")
-    commands.add_parser(
-        "verify-fcfs", help="check that orders were claimed first come, first served, and once"
-    )
+    for name, (_, words) in _COMMANDS.items():
+        commands.add_parser(name, help=words)
+    import_command.add_arguments(commands.add_parser("import", help="place the orders of a file"))
     return parser

@@ -274,3 +274,36 @@ idempotency_keys = Table(
     postgresql_with=_VACUUMED_OFTEN,
 )
 Index("idempotency_keys_age", idempotency_keys.c.created_at)
+
+imports = Table(
+    "imports",
+    metadata,
+    Column(
+        "sha256",
+        LargeBinary,
+        nullable=False,
+        comment="The hash of the whole file: what the file is called does not matter.",
+    ),
+    Column("path", Text, nullable=False, comment="Where it was."),
+    Column("line", BigInteger, nullable=False, server_default=text("0"), comment="Lines done."),
+    Column("position", BigInteger, nullable=False, server_default=text("0"), comment="Bytes done."),
+    Column("placed", BigInteger, nullable=False, server_default=text("0"), comment="Orders placed."),
+    Column(
+        "rejected",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="Entries that are no orders.",
+    ),
+    Column(
+        "rejected_bytes",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="How long the file of the rejected ones is.",
+    ),
+    Column("started_at", _TIME, nullable=False, server_default=_NOW, comment="When it began."),
+    Column("finished_at", _TIME, comment="When all of it was done."),
+    PrimaryKeyConstraint("sha256", name="imports_pkey"),
+    comment="The files given to `orders import`: how far each was imported.",
+)

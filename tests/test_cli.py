@@ -29,7 +29,7 @@ def test_migrate_creates_the_tables_and_may_be_repeated(empty_database_url: str)
     second = orders("migrate", url=empty_database_url)
 
     assert (first.returncode, second.returncode) == (0, 0)
-    assert "revision 0003" in second.stdout
+    assert "revision 0004" in second.stdout
 
 
 @pytest.mark.parametrize("command", ["pause", "resume", "verify-fcfs"])

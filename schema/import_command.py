@@ -1,0 +1,110 @@
+"""`orders import FILE`: what it says to the person who typed it."""
+
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import psycopg
+
+from schema import imports, logs, order_files, revision, startup, wake
+from schema.config import DatabaseConfig
+from schema.errors import StartError
+from schema.imports import Imported
+
+_BAR_WIDTH = 30
+_SAY_SECONDS = 10.0
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="NDJSON (.ndjson, .jsonl) or CSV (.csv)")
+    parser.add_argument("--format", choices=list(order_files.Format), help="what it is, whatever its name")
+    parser.add_argument(
+        "--rejected", type=Path, metavar="FILE", help="where bad lines go (FILE.rejected.ndjson)"
+    )
+    parser.add_argument("--again", action="store_true", help="place the orders of a known file once more")
+
+
+def run(options: Namespace) -> int:
+    """Import the file; return 0 if each of its entries is an order now, 1 if some were rejected."""
+    path: Path = options.file
+    kind = order_files.Format(options.format) if options.format else order_files.format_of(path)
+    rejects_path = options.rejected or path.with_name(path.name + ".rejected.ndjson")
+    progress = _Progress(path)
+    with startup.connect(DatabaseConfig.from_environment().resolve(), name="orders-import") as connection:
+        revision.check(connection)
+
+        def on_chunk(done: Imported) -> None:
+            wake.notify(connection)
+            progress.show(done)
+
+        try:
+            done = imports.import_file(
+                connection,
+                path,
+                kind=kind,
+                rejects_path=rejects_path,
+                again=options.again,
+                on_chunk=on_chunk,
+            )
+        except (psycopg.Error, KeyboardInterrupt) as error:
+            raise _StoppedError(error, progress.last) from error
+        except OSError as error:
+            raise StartError(f"{error.filename}: {error.strerror}") from error
+        finally:
+            progress.end()
+    return _report(
+        done, path, rejects_path=rejects_path, was_done=progress.last is None and done.place.line > 0
+    )
+
+
+class _StoppedError(StartError):
+    """The import ended before the file did."""
+
+    def __init__(self, cause: BaseException, last: Imported | None) -> None:
+        reason = "interrupted" if isinstance(cause, KeyboardInterrupt) else logs.first_line(cause)
+        far = f"after line {last.place.line:,}" if last else "before anything more was imported"
+        super().__init__(f"stopped {far} ({reason}): give the same command again to go on from there")
+
+
+def _report(done: Imported, path: Path, *, rejects_path: Path, was_done: bool) -> int:
+    counts = f"{done.placed:,} orders placed, {done.rejected:,} lines rejected"
+    if was_done:
+        print(f"{path} has been imported before: {counts}. Nothing is done; --again places its orders again")
+    else:
+        print(f"{path}: {counts}")
+    if done.rejected:
+        print(f"{rejects_path} has the rejected lines, with reasons")
+    return 1 if done.rejected else 0
+
+
+class _Progress:
+    """A bar where a person looks on, else a line now and then."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._began_at = self._said_at = time.monotonic()
+        self._on_terminal = sys.stderr.isatty()
+        self.last: Imported | None = None
+
+    def show(self, done: Imported) -> None:
+        """Show how far it is, after a chunk of it."""
+        self.last = done
+        now = time.monotonic()
+        if self._on_terminal:
+            print(f"\r{self._line(done, now)}\x1b[K", end="", file=sys.stderr, flush=True)
+        elif now >= self._said_at + _SAY_SECONDS:
+            self._said_at = now
+            print(self._line(done, now), file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Leave the bar's line."""
+        if self._on_terminal and self.last is not None:
+            print(file=sys.stderr, flush=True)
+
+    def _line(self, done: Imported, now: float) -> str:
+        share = done.place.position / self._path.stat().st_size
+        bar = f"[{'#' * int(_BAR_WIDTH * share):<{_BAR_WIDTH}}] " if self._on_terminal else ""
+        counts = f"{done.placed:,} orders, {done.rejected:,} rejected"
+        return f"{bar}{share:4.0%}  {counts}, {now - self._began_at:.0f} s"

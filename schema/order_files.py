@@ -1,0 +1,187 @@
+"""Read a file of orders one by one, and know at each how far into the file it is.
+
+Two formats: NDJSON, an order as `POST /orders` takes it on each line; and CSV (RFC 4180) whose first record
+names the columns `user_id`, `item_ids` (a JSON array in its cell) and `total_amount`, in any order.
+"""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO
+
+from schema.errors import OrdersError, StartError
+from schema.orders import NewOrder
+from schema.submission import InvalidOrderError, NotJsonError, parse, parse_row
+
+MAX_LINE_BYTES = 1024 * 1024
+
+_COLUMNS = ("user_id", "item_ids", "total_amount")
+
+
+class Format(StrEnum):
+    """What a file of orders can be."""
+
+    NDJSON = "ndjson"
+    CSV = "csv"
+
+
+SUFFIXES = {".ndjson": Format.NDJSON, ".jsonl": Format.NDJSON, ".csv": Format.CSV}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a file was read: so many lines, so many bytes."""
+
+    line: int = 0
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An order of a file, or the `reason` why it is none. `line` is its first one, `end` where it ends."""
+
+    line: int
+    source: bytes
+    end: Place
+    order: NewOrder | None
+    reason: str = ""
+
+
+class UnreadableFileError(StartError):
+    """The file as a whole is not one of orders; nothing of it was read."""
+
+
+def format_of(path: Path) -> Format:
+    """Tell a file's format by the end of its name; raise `UnreadableFileError` if that tells nothing."""
+    try:
+        return SUFFIXES[path.suffix.lower()]
+    except KeyError:
+        raise UnreadableFileError(
+            f"{path} has none of the endings {', '.join(SUFFIXES)}: say its --format"
+        ) from None
+
+
+def read(file: BinaryIO, kind: Format, *, start: Place) -> Iterator[Entry]:
+    """Yield what stands in `file` from `start`, the end of an earlier entry or `Place()`.
+
+    Blank lines are no entries.
+    """
+    if kind is Format.NDJSON:
+        return _read_ndjson(_Lines(file, start))
+    return _read_csv(file, start)
+
+
+class _Lines:
+    """The lines of a file, as bytes; keeps count. One that is too long is cut, and one byte too long."""
+
+    def __init__(self, file: BinaryIO, start: Place) -> None:
+        self._file = file
+        file.seek(start.position)
+        self.count = start.line
+        self.position = start.position
+
+    @property
+    def place(self) -> Place:
+        return Place(self.count, self.position)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while line := self._file.readline(MAX_LINE_BYTES + 1):
+            self.count += 1
+            self.position += len(line)
+            rest = line
+            while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
+                rest = self._file.readline(MAX_LINE_BYTES + 1)
+                self.position += len(rest)
+            yield line
+
+
+def _read_ndjson(lines: _Lines) -> Iterator[Entry]:
+    for line in lines:
+        if line.isspace():
+            continue
+        order, reason = None, ""
+        try:
+            order = parse(_whole(line), what="the line")
+        except (NotJsonError, InvalidOrderError, _TooLongError) as error:
+            reason = str(error)
+        yield Entry(lines.count, line, lines.place, order, reason)
+
+
+class _TooLongError(OrdersError):
+    def __init__(self) -> None:
+        super().__init__(f"the line is longer than {MAX_LINE_BYTES:,} bytes")
+
+
+def _whole(line: bytes) -> bytes:
+    if len(line) > MAX_LINE_BYTES:
+        raise _TooLongError
+    return line
+
+
+def _read_csv(file: BinaryIO, start: Place) -> Iterator[Entry]:
+    header = _Records(_Lines(file, Place()))
+    try:
+        names = next(header, [])
+    except _UNREADABLE:
+        names = []
+    if sorted(names) != sorted(_COLUMNS):
+        raise UnreadableFileError(f"the first line of the file has to name the columns {','.join(_COLUMNS)}")
+    records = _Records(_Lines(file, max(start, header.lines.place, key=lambda place: place.position)))
+    while True:
+        order, reason = None, ""
+        try:
+            cells = next(records)
+            order = parse_row(_row(names, cells)) if cells else None
+        except StopIteration:
+            return
+        except (*_UNREADABLE, InvalidOrderError, _CellsError) as error:
+            reason = str(error)
+        if order or reason:
+            yield Entry(records.first_line, b"".join(records.source), records.lines.place, order, reason)
+
+
+class _NotUtf8Error(OrdersError):
+    def __init__(self, byte: int) -> None:
+        super().__init__(f"the line is not UTF-8 (byte {byte})")
+
+
+_UNREADABLE = (csv.Error, _TooLongError, _NotUtf8Error)
+
+
+class _CellsError(OrdersError):
+    def __init__(self, count: int, expected: int) -> None:
+        super().__init__(f"the record has {count} cells, expected {expected}")
+
+
+def _row(names: list[str], cells: list[str]) -> dict[str, str]:
+    if len(cells) != len(names):
+        raise _CellsError(len(cells), len(names))
+    return dict(zip(names, cells, strict=True))
+
+
+class _Records:
+    """The records of a CSV file, each with the lines that it took."""
+
+    def __init__(self, lines: _Lines) -> None:
+        self.lines = lines
+        self.first_line = 0
+        self.source: list[bytes] = []
+        # Not a generator: it would end with the first line that is no UTF-8.
+        self._reader = csv.reader(map(self._decode, lines), strict=True)
+
+    def __iter__(self) -> "_Records":
+        return self
+
+    def __next__(self) -> list[str]:
+        self.first_line = self.lines.count + 1
+        self.source = []
+        return next(self._reader)
+
+    def _decode(self, line: bytes) -> str:
+        self.source.append(line)
+        try:
+            return _whole(line).decode("utf-8-sig" if self.lines.count == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise _NotUtf8Error(error.start) from None

@@ -1,0 +1,293 @@
+"""`orders import`, as it is typed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schema.connection import Connection
+from schema.imports import Imported, ImportStateError, import_file
+from schema.order_files import Format
+
+ORDERS = [sys.executable, "-c", "import sys; from schema.cli import main; sys.exit(main())", "import"]
+
+
+def line(user_id: str, **changes: Any) -> str:
+    return (
+        json.dumps({"user_id": user_id, "item_ids": ["tea", '"{,}\\'], "total_amount": 1.5, **changes}) + "\n"
+    )
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Three orders with something else between them."""
+    path = tmp_path / "a.ndjson"
+    path.write_text(line("user 1") + "oops\n" + line("user 2") + line("x", total_amount=-1) + line("user 3"))
+    return path
+
+
+def run(*arguments: object, url: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [*ORDERS, *map(str, arguments)],
+        env={**os.environ, "DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def users(connection: Connection) -> list[str]:
+    return [user_id for (user_id,) in connection.execute("SELECT user_id FROM orders ORDER BY seq")]
+
+
+def rejected(file: Path) -> list[Any]:
+    text = file.with_name(file.name + ".rejected.ndjson").read_text()
+    return [json.loads(each) for each in text.splitlines()]
+
+
+def do(
+    connection: Connection,
+    file: Path,
+    *,
+    again: bool = False,
+    on_chunk: Callable[[Imported], None] = lambda _: None,
+) -> Imported:
+    """Import in chunks of two."""
+    return import_file(
+        connection,
+        file,
+        kind=Format.NDJSON,
+        rejects_path=file.with_name(file.name + ".rejected.ndjson"),
+        again=again,
+        chunk_entries=2,
+        on_chunk=on_chunk,
+    )
+
+
+def test_orders_of_a_file_are_placed_in_its_order_and_bad_lines_set_aside(
+    file: Path, database_url: str, connection: Connection
+) -> None:
+    done = run(file, url=database_url, status=1)
+
+    assert users(connection) == ["user 1", "user 2", "user 3"]
+    row = connection.execute("SELECT DISTINCT item_ids, total_amount::text, status, attempt FROM orders")
+    assert row.fetchall() == [(["tea", '"{,}\\'], "1.50", "pending", 0)]
+    assert done.stdout.splitlines() == [
+        f"{file}: 3 orders placed, 2 lines rejected",
+        f"{file}.rejected.ndjson has the rejected lines, with reasons",
+    ]
+    assert [(each["line"], each["text"]) for each in rejected(file)] == [
+        (2, "oops"),
+        (4, line("x", total_amount=-1).strip()),
+    ]
+    assert "the line is not JSON" in rejected(file)[0]["reason"]
+    assert "total_amount is -1" in rejected(file)[1]["reason"]
+
+
+def test_csv_is_imported(tmp_path: Path, database_url: str, connection: Connection) -> None:
+    file = tmp_path / "orders.txt"
+    file.write_text('user_id,item_ids,total_amount\nada,"[""tea""]",250.75\n')
+
+    assert "say its --format" in run(file, url=database_url, status=1).stderr
+    run(file, "--format", "csv", url=database_url)
+
+    assert users(connection) == ["ada"]
+    assert not file.with_name("orders.txt.rejected.ndjson").exists()
+
+
+def test_file_is_imported_once_unless_it_is_to_be_done_again(
+    file: Path, database_url: str, connection: Connection
+) -> None:
+    run(file, url=database_url, status=1)
+    copy = file.rename(file.with_name("b.ndjson"))
+
+    assert (
+        "has been imported before: 3 orders placed, 2 lines rejected"
+        in run(copy, url=database_url, status=1).stdout
+    )
+    assert len(users(connection)) == 3
+
+    run(copy, "--again", url=database_url, status=1)
+    assert len(users(connection)) == 6
+    assert len(rejected(copy)) == 2
+
+
+@pytest.mark.parametrize("name", ["missing.ndjson", "."])
+def test_file_that_can_not_be_read_is_named(tmp_path: Path, database_url: str, name: str) -> None:
+    done = run(tmp_path / name, "--format", "ndjson", url=database_url, status=1)
+
+    assert done.stderr.startswith(f"{tmp_path / name}: ")
+
+
+def test_empty_file_has_no_orders(tmp_path: Path, database_url: str) -> None:
+    (tmp_path / "a.ndjson").touch()
+
+    done = run(tmp_path / "a.ndjson", url=database_url)
+
+    assert done.stdout == f"{tmp_path}/a.ndjson: 0 orders placed, 0 lines rejected\n"
+
+
+class StopError(Exception):
+    pass
+
+
+def stop_after(chunks: int) -> Callable[[Imported], None]:
+    left = [chunks]
+
+    def on_chunk(_: Imported) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise StopError
+
+    return on_chunk
+
+
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_import_goes_on_where_it_has_stopped(file: Path, connection: Connection, chunks: int) -> None:
+    with pytest.raises(StopError):
+        do(connection, file, on_chunk=stop_after(chunks))
+    # What a chunk wrote there that was not committed.
+    with file.with_name(file.name + ".rejected.ndjson").open("a") as rejects:
+        rejects.write('{"line": 3}\n')
+
+    done = do(connection, file)
+
+    assert users(connection) == ["user 1", "user 2", "user 3"]
+    assert (done.placed, done.rejected, done.place.line) == (3, 2, 5)
+    assert [each["line"] for each in rejected(file)] == [2, 4]
+
+
+def test_file_that_changed_since_its_import_stopped_is_not_imported_twice(
+    file: Path, connection: Connection
+) -> None:
+    with pytest.raises(StopError):
+        do(connection, file, on_chunk=stop_after(1))
+    file.write_text(file.read_text().replace("oops\n", line("user 1.5")))
+
+    with pytest.raises(ImportStateError, match=r"changed since its import stopped after line 2: .* --again"):
+        do(connection, file)
+    assert users(connection) == ["user 1"]
+
+    do(connection, file, again=True)
+    assert users(connection) == ["user 1", "user 1", "user 1.5", "user 2", "user 3"]
+
+
+def test_two_imports_of_one_file_place_it_once(
+    file: Path, connection: Connection, connect: Callable[[], Connection]
+) -> None:
+    other = connect()
+
+    def overtake(_: Imported) -> None:
+        do(other, file)
+
+    with pytest.raises(ImportStateError, match="another process"):
+        do(connection, file, on_chunk=overtake)
+
+    assert users(connection) == ["user 1", "user 2", "user 3"]
+
+
+@pytest.fixture
+def trigger(connection: Connection) -> Any:
+    """Give the table of orders a trigger of its user's, until the test is over."""
+
+    def install(body: str) -> None:
+        connection.execute(f"""
+            CREATE FUNCTION users_own() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;
+            CREATE TRIGGER users_own BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION users_own();
+        """)
+
+    yield install
+    connection.execute("DROP FUNCTION IF EXISTS users_own CASCADE")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("IF NEW.user_id = 'user 2' THEN RAISE 'not user 2'; END IF; RETURN NEW;", "not user 2"),
+        (
+            "IF NEW.user_id = 'user 2' THEN NEW.attempt = -1; END IF; RETURN NEW;",
+            "orders_attempt_is_in_range",
+        ),
+        ("RETURN CASE WHEN NEW.user_id <> 'user 2' THEN NEW END;", "the database did not take the order"),
+    ],
+)
+def test_order_that_the_database_refuses_is_set_aside_with_its_reason(
+    file: Path, connection: Connection, trigger: Callable[[str], None], body: str, reason: str
+) -> None:
+    trigger(body)
+
+    done = do(connection, file)
+
+    assert users(connection) == ["user 1", "user 3"]
+    assert (done.placed, done.rejected) == (2, 3)
+    assert [each["line"] for each in rejected(file)] == [2, 3, 4]
+    assert reason in rejected(file)[1]["reason"]
+
+
+def test_database_that_refuses_every_order_for_another_reason_stops_the_import(
+    file: Path, connection: Connection, database_url: str, trigger: Callable[[str], None]
+) -> None:
+    trigger("PERFORM no_such_function(); RETURN NEW;")
+
+    done = run(file, url=database_url, status=1)
+
+    assert "stopped before anything more was imported (UndefinedFunction" in done.stderr
+    assert "give the same command again to go on from there" in done.stderr
+    assert users(connection) == []
+
+
+@pytest.mark.direct  # It counts sessions.
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_killed_import_goes_on_and_places_every_order_once(
+    tmp_path: Path,
+    database_url: str,
+    connection: Connection,
+    wait_until: Callable[..., Any],
+    number: signal.Signals,
+) -> None:
+    file = tmp_path / "many.ndjson"
+    file.write_text("".join(line(f"user {each}") for each in range(50_000)))
+    process = subprocess.Popen(
+        [*ORDERS, str(file)],
+        env={**os.environ, "DATABASE_URL": database_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        wait_until(lambda: users_count(connection) > 0)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert 0 < users_count(connection) < 50_000
+    if number == signal.SIGINT:
+        assert "(interrupted): give the same command again" in errors
+        assert process.returncode == 1
+
+    run(file, url=database_url)
+
+    assert users(connection) == [f"user {each}" for each in range(50_000)]
+
+
+def users_count(connection: Connection) -> int:
+    row = connection.execute("SELECT count(*) FROM orders").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_idle_workers_are_woken(file: Path, connect: Callable[[], Connection], database_url: str) -> None:
+    listener = connect()
+    if not listener.direct:
+        pytest.skip("nothing is heard through a pooler")
+    listener.execute("LISTEN orders")
+
+    run(file, url=database_url, status=1)
+
+    assert list(listener.notifies(timeout=5, stop_after=1))
