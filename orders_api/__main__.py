@@ -1,11 +1,13 @@
 """Start the API: `orders-api` or `python -m orders_api`."""
 
+import socket
 import sys
 
 from orders_api.app import create_app
 from orders_api.config import ApiConfig
 from orders_api.database import Database
 from orders_api.notifier import Notifier
+from orders_api.processes import LISTENER, Processes, end_with_the_parent
 from orders_api.server import THREADS, Server
 from schema import listening, logs, revision, startup
 from schema.stopping import StopSignals
@@ -15,27 +17,51 @@ _log = logs.Log("orders_api")
 
 def main() -> int:
     """Run until a signal; return the exit status: 0 stopped, 1 can't start, 2 a setting is wrong."""
+    if sys.argv[1:2] == [LISTENER]:
+        return startup.exit_status(lambda: _serve_beside_others(int(sys.argv[2])))
     startup.refuse_arguments("orders-api", "Serve the order queue's REST API until a signal comes.")
     return startup.exit_status(_serve)
 
 
 def _serve() -> int:
+    stop, config = _begin()
+    listener = listening.bind(config.service.host, config.service.port, port_setting="ORDERS_PORT")
+    url = config.database.resolve()
+    startup.first(url, name="orders-api", work=revision.check)
+    listening.listen(listener, port_setting="ORDERS_PORT")
+    _log.info("api_started", url=listening.url(*listener.getsockname()[:2]))
+    if config.processes == 1:
+        _answer(listener, config, url=url, stop=stop)
+    else:
+        Processes(listener, count=config.processes).run(stop)
+    stop.ignore()
+    _log.info("api_stopped")
+    return 0
+
+
+def _serve_beside_others(descriptor: int) -> int:
+    """Be one of several processes that share a socket."""
+    stop, config = _begin()
+    end_with_the_parent()
+    url = config.database.resolve()
+    startup.first(url, name="orders-api", work=revision.check)
+    _answer(socket.socket(fileno=descriptor), config, url=url, stop=stop)
+    stop.ignore()
+    return 0
+
+
+def _begin() -> tuple[StopSignals, ApiConfig]:
     stop = StopSignals()
     stop.install()
     config = ApiConfig.from_environment()
     logs.configure(config.log_format)
-    listener = listening.bind(config.service.host, config.service.port, port_setting="ORDERS_PORT")
-    url = config.database.resolve()
-    startup.first(url, name="orders-api", work=revision.check)
+    return stop, config
+
+
+def _answer(listener: socket.socket, config: ApiConfig, *, url: str, stop: StopSignals) -> None:
     with Database(url, size=THREADS) as database, Notifier(url) as notifier:
         app = create_app(database, notifier.notify, simulated_seconds=config.simulated_seconds)
-        listening.listen(listener, port_setting="ORDERS_PORT")
-        server = Server(app, listener)
-        _log.info("api_started", url=server.url)
-        server.run(stop)
-    stop.ignore()
-    _log.info("api_stopped")
-    return 0
+        Server(app, listener).run(stop)
 
 
 if __name__ == "__main__":

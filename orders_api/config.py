@@ -9,9 +9,13 @@ from schema.config import DatabaseConfig, ServiceConfig
 
 @dataclass(frozen=True, slots=True)
 class ApiConfig:
-    """`simulated_seconds` is what an order is taken to need while none has completed."""
+    """`simulated_seconds` is what an order is taken to need while none has completed.
+
+    `processes` share the port.
+    """
 
     service: ServiceConfig
+    processes: int
     simulated_seconds: float
     log_format: str
     database: DatabaseConfig
@@ -21,6 +25,7 @@ class ApiConfig:
         """Read every setting; raise `SettingError` for the first that is wrong."""
         return cls(
             service=ServiceConfig.from_environment(environment),
+            processes=settings.whole_number(environment, "ORDERS_API_PROCESSES", 1, low=1, high=64),
             simulated_seconds=settings.seconds(environment, "ORDERS_SIMULATED_SECONDS", 2, low=0, high=86400),
             log_format=settings.choice(environment, "ORDERS_LOG_FORMAT", "text", choices=("text", "json")),
             database=DatabaseConfig.from_environment(environment),

@@ -89,7 +89,6 @@ class Server:
         # Header and body leave together: two packets an answer cost a tenth of the throughput. Set here,
         # because waitress deprecates the keyword (without it answers are merely slower).
         self._server.adj.send_bytes = 4096
-        self.url = listening.url(*listener.getsockname()[:2])
 
     def run(self, stop: StopSignals) -> None:
         """Serve until `stop`, then accept nothing more, answer what has arrived, and return.

@@ -1,0 +1,106 @@
+"""ORDERS_API_PROCESSES: several processes on one port."""
+
+import os
+import re
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COUNT = 3
+
+
+def is_running(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+def is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+class Pack:
+    """The processes of an API, as its log tells them."""
+
+    def __init__(self, api: Any, wait_until: Callable[..., Any]) -> None:
+        self.api = api
+        self._wait_until = wait_until
+        wait_until(lambda: len(self.pids) == COUNT)
+
+    @property
+    def pids(self) -> list[int]:
+        started, ended = (
+            {int(pid) for pid in re.findall(rf"{event} pid=(\d+)", self.api.log)}
+            for event in ("process_started", "process_ended")
+        )
+        return sorted(started - ended)
+
+    def are_gone(self) -> None:
+        pids = self.pids
+        self._wait_until(lambda: not any(is_running(pid) for pid in pids))
+
+
+@pytest.fixture
+def pack(start_api: Callable[..., Any], database_url: str, wait_until: Callable[..., Any]) -> Pack:
+    return Pack(start_api(database_url, ORDERS_API_PROCESSES=str(COUNT)), wait_until)
+
+
+def test_orders_are_placed_on_one_port_and_all_processes_stop_together(
+    pack: Pack, stored: Callable[[], int]
+) -> None:
+    with ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(lambda _: pack.api.post().status, range(100)))
+
+    assert answers == [201] * 100
+    assert stored() == 100
+    assert pack.api.stop() == 0
+    assert "api_stopped" in pack.api.lines[-1]
+    assert "Traceback" not in pack.api.log
+    pack.are_gone()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it reads /proc")
+def test_every_process_answers(pack: Pack, wait_until: Callable[..., Any]) -> None:
+    for pid in pack.pids:
+        others = [each for each in pack.pids if each != pid]
+        for other in others:
+            os.kill(other, signal.SIGSTOP)
+        try:
+            wait_until(lambda others=others: all(is_stopped(other) for other in others))
+            assert pack.api.call("GET", "/healthz").status == 200
+        finally:
+            for other in others:
+                os.kill(other, signal.SIGCONT)
+
+
+def test_process_that_dies_is_replaced_while_the_others_go_on(
+    pack: Pack, wait_until: Callable[..., Any]
+) -> None:
+    before = pack.pids
+    os.kill(before[0], signal.SIGKILL)
+    wait_until(lambda: f"process_ended pid={before[0]} status=-9" in pack.api.log)
+    assert pack.api.post().status == 201
+
+    wait_until(lambda: len(pack.pids) == COUNT)
+
+    assert len(set(pack.pids) - set(before)) == 1
+    assert pack.api.post().status == 201
+
+
+def test_processes_end_with_the_one_that_started_them(pack: Pack) -> None:
+    pack.api.process.kill()
+
+    pack.are_gone()
+
+
+def test_bad_count_is_named(start_api: Callable[..., Any], database_url: str) -> None:
+    api = start_api(database_url, ready=False, ORDERS_API_PROCESSES="0")
+
+    assert api.wait() == 2
+    assert api.log.startswith("ORDERS_API_PROCESSES is '0'")
