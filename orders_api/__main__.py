@@ -2,6 +2,10 @@
 
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import falcon
 
 from orders_api.app import create_app
 from orders_api.config import ApiConfig
@@ -28,11 +32,16 @@ def _serve() -> int:
     listener = listening.bind(config.service.host, config.service.port, port_setting="ORDERS_PORT")
     url = config.database.resolve()
     startup.first(url, name="orders-api", work=revision.check)
-    listening.listen(listener, port_setting="ORDERS_PORT")
-    _log.info("api_started", url=listening.url(*listener.getsockname()[:2]))
+    started_url = listening.url(*listener.getsockname()[:2])
     if config.processes == 1:
-        _answer(listener, config, url=url, stop=stop)
+        with _application(config, url) as application:
+            listening.listen(listener, port_setting="ORDERS_PORT")
+            server = Server(application, listener)
+            _log.info("api_started", url=started_url)
+            server.run(stop)
     else:
+        listening.listen(listener, port_setting="ORDERS_PORT")
+        _log.info("api_started", url=started_url)
         Processes(listener, count=config.processes).run(stop)
     stop.ignore()
     _log.info("api_stopped")
@@ -45,7 +54,8 @@ def _serve_beside_others(descriptor: int) -> int:
     end_with_the_parent()
     url = config.database.resolve()
     startup.first(url, name="orders-api", work=revision.check)
-    _answer(socket.socket(fileno=descriptor), config, url=url, stop=stop)
+    with _application(config, url) as application:
+        Server(application, socket.socket(fileno=descriptor)).run(stop)
     stop.ignore()
     return 0
 
@@ -58,10 +68,10 @@ def _begin() -> tuple[StopSignals, ApiConfig]:
     return stop, config
 
 
-def _answer(listener: socket.socket, config: ApiConfig, *, url: str, stop: StopSignals) -> None:
+@contextmanager
+def _application(config: ApiConfig, url: str) -> Iterator[falcon.App[falcon.Request, falcon.Response]]:
     with Database(url, size=THREADS) as database, Notifier(url) as notifier:
-        app = create_app(database, notifier.notify, simulated_seconds=config.simulated_seconds)
-        Server(app, listener).run(stop)
+        yield create_app(database, notifier.notify, simulated_seconds=config.simulated_seconds)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from schema import idempotency
 from schema.errors import OrderNotTakenError
 from schema.idempotency import Submitted
 from schema.orders import NewOrder
-from schema.uuid7 import run_from, uuid7
+from schema.uuid7 import uuid7
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,14 @@ def submit_batch(
         first = Submitted(uuid7(), replayed=False)
         if key is not None:
             first = idempotency.remember(connection, orders, key=key)
-        order_ids = list(islice(run_from(first.order_id), len(orders)))
-        if not first.replayed and copy(connection, order_ids, orders) != len(orders):
+        if not first.replayed and copy(connection, orders, first=first.order_id) != len(orders):
             raise OrderNotTakenError
+    order_ids = [UUID(int=first.order_id.int + place) for place in range(len(orders))]
     return SubmittedBatch(order_ids, replayed=first.replayed)
 
+
+_LINES = 500
+"""Lines that are sent at once."""
 
 _COPY = """
 COPY orders (order_id, user_id, item_ids, total_amount)
@@ -47,13 +50,29 @@ FROM STDIN
 """
 
 
-def copy(connection: psycopg.Connection[Any], order_ids: Iterable[UUID], orders: Iterable[NewOrder]) -> int:
-    """Insert orders under their ids, tickets rising in their order; tell how many the database took.
+def copy(connection: psycopg.Connection[Any], orders: Iterable[NewOrder], *, first: UUID) -> int:
+    """Insert orders, tickets rising in their order; tell how many the database took.
 
-    There may be more ids than orders.
+    Their ids are counted on from `first` (RFC 9562 section 6.2, method 2).
     """
+    lines = map(_line, count(first.int), orders)
     with connection.cursor() as cursor:
-        with cursor.copy(_COPY) as rows:
-            for order_id, order in zip(order_ids, orders, strict=False):
-                rows.write_row((order_id, order.user_id, list(order.item_ids), order.total_amount))
+        with cursor.copy(_COPY) as copying:
+            while block := "".join(islice(lines, _LINES)):
+                copying.write(block)
         return cursor.rowcount
+
+
+def _line(number: int, order: NewOrder) -> str:
+    """Return an order as COPY's text format has it.
+
+    https://www.postgresql.org/docs/current/sql-copy.html and arrays.html#ARRAYS-IO. psycopg's own rows
+    cost four times as much. A NUL stands between the items meanwhile: no id has one.
+    """
+    items = "\0".join(order.item_ids).replace("\\", r"\\").replace('"', r"\"").replace("\0", '","')
+    array = _escaped(f'{{"{items}"}}')
+    return f"{number:032x}\t{_escaped(order.user_id)}\t{array}\t{order.total_amount}\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")

@@ -5,19 +5,18 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
 import psycopg
 
 from schema import batch, logs
-from schema.errors import OrderNotTakenError, StartError
+from schema.errors import OrderNotTakenError, OrdersError, StartError
 from schema.order_files import Entry, Format, Place, read
 from schema.orders import NewOrder
-from schema.uuid7 import run_from, uuid7
+from schema.uuid7 import uuid7
 
-CHUNK_ENTRIES = 10_000
+CHUNK_ORDERS = 10_000
 CHUNK_BYTES = 16 * 1024 * 1024
 
 ROW_ERRORS = ("22", "23", "P0")
@@ -41,11 +40,15 @@ class Imported:
     finished: bool
 
 
-class Reject(NamedTuple):
-    """An entry that is no order, and why."""
+class _Reject(NamedTuple):
+    """An entry that is no order, or was refused as one, and why."""
 
     entry: Entry
     reason: str
+
+
+class _RefusedError(OrdersError):
+    """The database refuses a row of a chunk."""
 
 
 _BEGIN = """
@@ -105,7 +108,7 @@ def import_file(
     kind: Format,
     rejects_path: Path,
     again: bool = False,
-    chunk_entries: int = CHUNK_ENTRIES,
+    chunk_orders: int = CHUNK_ORDERS,
     on_chunk: Callable[[Imported], None],
 ) -> Imported:
     """Place the orders of a file in their order; return what became of it.
@@ -120,12 +123,21 @@ def import_file(
         done = _begin(connection, sha256, path, again=again)
         if done.finished:
             return done
-        entries = read(file, kind, start=done.place)
+        most, refusal = chunk_orders, ""
         with _Rejects(rejects_path, keep_bytes=done.rejected_bytes) as rejects:
-            for first in entries:
-                chunk = _Chunk(chain([first], entries), start=done.place, count=chunk_entries)
-                done = _place(connection, chunk, done, sha256=sha256, rejects=rejects)
+            while True:
+                chunk = _Chunk(read(file, kind, start=done.place), most=most, refusal=refusal)
+                try:
+                    now = _place(connection, chunk, done, sha256=sha256, rejects=rejects)
+                except _RefusedError as error:
+                    # Again with fewer, until it is clear which one is refused.
+                    most, refusal = max(chunk.placed // 2, 1), str(error) if chunk.placed == 1 else ""
+                    continue
+                if now == done:
+                    break
+                done = now
                 on_chunk(done)
+                most, refusal = min(2 * most, chunk_orders), ""
         finished = replace(done, finished=True)
         _advance(connection, done, finished, sha256=sha256)
         return finished
@@ -148,21 +160,31 @@ def _begin(connection: psycopg.Connection[Any], sha256: bytes, path: Path, *, ag
 
 
 class _Chunk:
-    """The next entries of a file, some at a time; `taken` are those that were read."""
+    """The next entries of a file, up to `most` orders. With a `refusal` the first of these is refused."""
 
-    def __init__(self, entries: Iterator[Entry], *, start: Place, count: int) -> None:
+    def __init__(self, entries: Iterator[Entry], *, most: int, refusal: str) -> None:
         self._entries = entries
-        self._count = count
-        self._end = start.position + CHUNK_BYTES
-        self.taken: list[Entry] = []
+        self._most = most
+        self._refusal = refusal
+        self.placed = 0
+        self.rejects: list[_Reject] = []
+        self.end: Place | None = None
 
     def orders(self) -> Iterator[NewOrder]:
         """Read on and yield what is an order."""
+        size = 0
         for entry in self._entries:
-            self.taken.append(entry)
-            if entry.order is not None:
+            self.end = entry.end
+            size += len(entry.source)
+            if entry.order is None:
+                self.rejects.append(_Reject(entry, entry.reason))
+            elif self._refusal:
+                self.rejects.append(_Reject(entry, self._refusal))
+                self._refusal = ""
+            else:
+                self.placed += 1
                 yield entry.order
-            if len(self.taken) >= self._count or entry.end.position >= self._end:
+            if self.placed >= self._most or len(self.rejects) >= CHUNK_ORDERS or size >= CHUNK_BYTES:
                 return
 
 
@@ -174,60 +196,34 @@ def _place(
     sha256: bytes,
     rejects: "_Rejects",
 ) -> Imported:
-    """Place a chunk, note its rejects and how far that is, and commit it all."""
+    """Place a chunk, note its rejects and how far that is, and commit it all; `done` at the file's end.
+
+    Raises `_RefusedError`, nothing done, if the database refuses an order of it.
+    """
     with connection.transaction():
-        refused = [
-            *_refused(connection, chunk.orders(), chunk.taken),
-            *(Reject(entry, entry.reason) for entry in chunk.taken if entry.order is None),
-        ]
+        _insert(connection, chunk)
+        if chunk.end is None:
+            return done
         now = Imported(
-            place=chunk.taken[-1].end,
-            placed=done.placed + len(chunk.taken) - len(refused),
-            rejected=done.rejected + len(refused),
-            rejected_bytes=rejects.add(sorted(refused, key=lambda reject: reject.entry.line)),
+            place=chunk.end,
+            placed=done.placed + chunk.placed,
+            rejected=done.rejected + len(chunk.rejects),
+            rejected_bytes=rejects.add(chunk.rejects),
             finished=False,
         )
         _advance(connection, done, now, sha256=sha256)
     return now
 
 
-def _refused(
-    connection: psycopg.Connection[Any], orders: Iterator[NewOrder], taken: list[Entry]
-) -> list[Reject]:
-    """Insert orders, which are those of `taken` by the time they are all read; return what is refused.
-
-    All that a refusal may be about is tried again by halves, until it is about one.
-    """
+def _insert(connection: psycopg.Connection[Any], chunk: _Chunk) -> None:
     try:
-        with connection.transaction():
-            _insert(connection, orders, taken)
-    except (OrderNotTakenError, psycopg.Error) as error:
-        suspects = [entry for entry in taken if entry.order is not None]
-        if not suspects or not _is_about_a_row(error):
-            raise
-        reason = logs.first_line(error)
-    else:
-        return []
-    if len(suspects) == 1:
-        return [Reject(suspects[0], reason)]
-    half = len(suspects) // 2
-    return [
-        reject
-        for part in (suspects[:half], suspects[half:])
-        for reject in _refused(connection, (entry.order for entry in part if entry.order), part)
-    ]
-
-
-def _insert(connection: psycopg.Connection[Any], orders: Iterator[NewOrder], taken: list[Entry]) -> None:
-    count = batch.copy(connection, run_from(uuid7()), orders)
-    if count != sum(entry.order is not None for entry in taken):
-        raise OrderNotTakenError
-
-
-def _is_about_a_row(error: Exception) -> bool:
-    if isinstance(error, psycopg.Error):
-        return (error.sqlstate or "")[:2] in ROW_ERRORS
-    return isinstance(error, OrderNotTakenError)
+        taken = batch.copy(connection, chunk.orders(), first=uuid7())
+    except psycopg.Error as error:
+        if chunk.placed and (error.sqlstate or "")[:2] in ROW_ERRORS:
+            raise _RefusedError(logs.first_line(error)) from error
+        raise
+    if taken != chunk.placed:
+        raise _RefusedError(str(OrderNotTakenError()))
 
 
 def _advance(connection: psycopg.Connection[Any], done: Imported, now: Imported, *, sha256: bytes) -> None:
@@ -268,7 +264,7 @@ class _Rejects:
         if self._file is not None:
             self._file.close()
 
-    def add(self, rejects: list[Reject]) -> int:
+    def add(self, rejects: list[_Reject]) -> int:
         """Write them durably; return the file's length."""
         if rejects:
             if self._file is None:

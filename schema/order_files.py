@@ -6,10 +6,9 @@ names the columns `user_id`, `item_ids` (a JSON array in its cell) and `total_am
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from schema.errors import OrdersError, StartError
 from schema.orders import NewOrder
@@ -30,16 +29,14 @@ class Format(StrEnum):
 SUFFIXES = {".ndjson": Format.NDJSON, ".jsonl": Format.NDJSON, ".csv": Format.CSV}
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """How far a file was read: so many lines, so many bytes."""
 
     line: int = 0
     position: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An order of a file, or the `reason` why it is none. `line` is its first one, `end` where it ends."""
 
     line: int

@@ -29,6 +29,12 @@ _EXPECTED_AMOUNT = "expected a number from 0 to 999999999999.99 with at most two
 _AMOUNT = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 """What JSON calls a number, and zeros in front of it."""
 
+_PLAIN_AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,2})?")
+"""How nearly everybody writes an amount."""
+
+_BLANKS = " \t\n\r"
+"""What RFC 8259 allows around a value."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _REPORTED = 20
 _SHOWN_LENGTH = 40
@@ -64,11 +70,10 @@ class InvalidOrderError(OrdersError):
         super().__init__("; ".join(shown))
 
 
-@dataclass(frozen=True, slots=True)
-class _Number:
+class _Number(str):
     """A JSON number as it was written: no conversion has rounded it or taken its time."""
 
-    literal: str
+    __slots__ = ()
 
 
 def parse(text: bytes, *, what: str = "the body") -> NewOrder:
@@ -121,20 +126,21 @@ def _order(submitted: dict[str, Any]) -> NewOrder:
     return NewOrder(
         user_id=submitted["user_id"],
         item_ids=tuple(submitted["item_ids"]),
-        total_amount=_amount(submitted["total_amount"].literal),
+        total_amount=_amount(submitted["total_amount"]),
     )
 
 
 def _decode(source: bytes, expected: str, *, what: str) -> dict[str, Any]:
     try:
         # RFC 8259 section 8.1 lets a reader ignore a byte order mark; the original service's did.
-        text = source.decode("utf-8-sig")
+        text = source.decode().removeprefix("\ufeff").rstrip(_BLANKS)
     except UnicodeDecodeError as error:
         raise NotJsonError(f"{what} is not UTF-8 (byte {error.start}): {expected}") from None
-    if not text.strip():
+    if not text:
         raise NotJsonError(f"{what} is empty: {expected}")
     try:
-        submitted = _decoder.decode(text)
+        submitted, end = _decoder.raw_decode(text, len(text) - len(text.lstrip(_BLANKS)))
+        _refuse_more(text, end)
     except json.JSONDecodeError as error:
         where = f"{error.msg}, line {error.lineno} column {error.colno}"
         raise NotJsonError(f"{what} is not JSON ({where}): {expected}") from None
@@ -143,6 +149,11 @@ def _decode(source: bytes, expected: str, *, what: str) -> dict[str, Any]:
     if not isinstance(submitted, dict):
         raise NotJsonError(f"{what} is {_kind(submitted)}: {expected}")
     return submitted
+
+
+def _refuse_more(text: str, end: int) -> None:
+    if end < len(text):
+        raise json.JSONDecodeError("Extra data", text, end)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -195,37 +206,44 @@ def _placed(place: str, order: Any) -> Iterator[FieldProblem]:
         yield FieldProblem(f"{place}.{problem.field}", problem.detail)
 
 
-def _id_problems(name: str, value: Any) -> Iterator[FieldProblem]:
-    if not isinstance(value, str):
-        yield FieldProblem(name, f"is {_kind(value)}, {_EXPECTED_ID}")
-    elif not value.strip():
-        yield FieldProblem(name, f"is {'blank' if value else 'empty'}, {_EXPECTED_ID}")
-    elif len(value) > MAX_ID_LENGTH:
-        yield FieldProblem(name, f"has {len(value):,} characters, {_EXPECTED_ID}")
-    elif "\0" in value:
-        yield FieldProblem(name, f"contains a NUL character (U+0000), {_EXPECTED_ID} without one")
-    elif not value.isascii() and _SURROGATE.search(value):
-        yield FieldProblem(name, f"contains a lone surrogate (U+D800 to U+DFFF), {_EXPECTED_ID} without one")
+def _id_problems(name: str, value: Any) -> Iterable[FieldProblem]:
+    fault = _id_fault(value)
+    return [FieldProblem(name, fault)] if fault else ()
 
 
-def _items_problems(name: str, value: Any) -> Iterator[FieldProblem]:
+def _id_fault(value: Any) -> str:
+    """Return what is wrong with an id, nothing if it is good."""
+    if type(value) is not str:
+        return f"is {_kind(value)}, {_EXPECTED_ID}"
+    if not value.strip():
+        return f"is {'blank' if value else 'empty'}, {_EXPECTED_ID}"
+    if len(value) > MAX_ID_LENGTH:
+        return f"has {len(value):,} characters, {_EXPECTED_ID}"
+    if "\0" in value:
+        return f"contains a NUL character (U+0000), {_EXPECTED_ID} without one"
+    if not value.isascii() and _SURROGATE.search(value):
+        return f"contains a lone surrogate (U+D800 to U+DFFF), {_EXPECTED_ID} without one"
+    return ""
+
+
+def _items_problems(name: str, value: Any) -> Iterable[FieldProblem]:
     if not isinstance(value, list):
-        yield FieldProblem(name, f"is {_kind(value)}, {_EXPECTED_ITEMS}")
-    elif not 1 <= len(value) <= MAX_ITEMS:
-        yield FieldProblem(name, f"has {len(value):,} items, {_EXPECTED_ITEMS}")
-    else:
-        for index, item in enumerate(value):
-            yield from _id_problems(f"{name}[{index}]", item)
+        return [FieldProblem(name, f"is {_kind(value)}, {_EXPECTED_ITEMS}")]
+    if not 1 <= len(value) <= MAX_ITEMS:
+        return [FieldProblem(name, f"has {len(value):,} items, {_EXPECTED_ITEMS}")]
+    faults = map(_id_fault, value)
+    return [FieldProblem(f"{name}[{index}]", fault) for index, fault in enumerate(faults) if fault]
 
 
-def _amount_problems(name: str, value: Any) -> Iterator[FieldProblem]:
+def _amount_problems(name: str, value: Any) -> Iterable[FieldProblem]:
     if not isinstance(value, _Number):
-        yield FieldProblem(name, f"is {_kind(value)}, {_EXPECTED_AMOUNT}")
-    elif not _is_amount(value.literal):
-        yield FieldProblem(name, f"is {value.literal[:_SHOWN_LENGTH]}, {_EXPECTED_AMOUNT}")
+        return [FieldProblem(name, f"is {_kind(value)}, {_EXPECTED_AMOUNT}")]
+    if not _is_amount(value):
+        return [FieldProblem(name, f"is {value[:_SHOWN_LENGTH]}, {_EXPECTED_AMOUNT}")]
+    return ()
 
 
-_CHECKS: dict[str, tuple[str, Callable[[str, Any], Iterator[FieldProblem]]]] = {
+_CHECKS: dict[str, tuple[str, Callable[[str, Any], Iterable[FieldProblem]]]] = {
     "user_id": (_EXPECTED_ID, _id_problems),
     "item_ids": (_EXPECTED_ITEMS, _items_problems),
     "total_amount": (_EXPECTED_AMOUNT, _amount_problems),
@@ -233,6 +251,8 @@ _CHECKS: dict[str, tuple[str, Callable[[str, Any], Iterator[FieldProblem]]]] = {
 
 
 def _is_amount(literal: str) -> bool:
+    if _PLAIN_AMOUNT.fullmatch(literal):
+        return True
     if len(literal) > _AMOUNT_LENGTH:
         return False
     try:

@@ -2,8 +2,6 @@
 
 import secrets
 import time
-from collections.abc import Iterator
-from itertools import count
 from uuid import UUID
 
 
@@ -14,8 +12,3 @@ def uuid7() -> UUID:
     high = random_bits >> 62
     low = random_bits & ((1 << 62) - 1)
     return UUID(int=milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)
-
-
-def run_from(first: UUID) -> Iterator[UUID]:
-    """Yield `first` and those that follow it by counting on: the ids of a batch (section 6.2, method 2)."""
-    return (UUID(int=number) for number in count(first.int))
