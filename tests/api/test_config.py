@@ -8,6 +8,7 @@ from schema.errors import SettingError
 def test_defaults_work_on_a_laptop() -> None:
     assert ApiConfig.from_environment({}) == ApiConfig(
         service=ServiceConfig(host="127.0.0.1", port=8000),
+        processes=1,
         simulated_seconds=2,
         log_format="text",
         database=DatabaseConfig(url=None),
@@ -18,6 +19,7 @@ def test_every_setting_is_read() -> None:
     environment = {
         "ORDERS_HOST": "::1",
         "ORDERS_PORT": "9000",
+        "ORDERS_API_PROCESSES": "4",
         "ORDERS_SIMULATED_SECONDS": "0.01",
         "ORDERS_LOG_FORMAT": "json",
         "DATABASE_URL": "postgresql://db/orders",
@@ -27,6 +29,7 @@ def test_every_setting_is_read() -> None:
 
     assert config == ApiConfig(
         service=ServiceConfig(host="::1", port=9000),
+        processes=4,
         simulated_seconds=0.01,
         log_format="json",
         database=DatabaseConfig(url="postgresql://db/orders"),
@@ -36,6 +39,8 @@ def test_every_setting_is_read() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("ORDERS_API_PROCESSES", "0"),
+        ("ORDERS_API_PROCESSES", "many"),
         ("ORDERS_PORT", "x"),
         ("ORDERS_PORT", "-1"),
         ("ORDERS_PORT", "65536"),
