@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help set-up migrate run run-api run-worker stop-db psql backup restore load drain rescue verify-fcfs chaos mutations protocol check format test test-all test-pooled pin
+.PHONY: help set-up migrate run run-api run-worker stop-db psql backup restore load bench rescue verify-fcfs chaos mutations protocol check format test test-all test-pooled pin
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,8 +39,9 @@ restore: set-up ## Put a backup in the embedded database's place; FROM=FOLDER sa
 load: set-up ## Post ORDERS=1000 orders from CLIENTS=200 at once, wait for them and report
 	@$(BIN)/python bench/load.py
 
-drain: set-up ## Measure how fast one worker works off 50,000 orders, beside pgbench
-	@$(BIN)/python bench/drain.py
+bench: set-up ## Measure speed against floors: QUESTION=drain for one, FULL=1 for the larger sizes
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/pip install --quiet --requirement bench/requirements.txt
+	@$(BIN)/python -m bench
 
 rescue: set-up ## Kill 200 workers and measure how long their orders stay theirs
 	@$(BIN)/python bench/rescue.py
@@ -79,4 +80,4 @@ test-pooled: set-up ## Run the tests through PgBouncer in transaction mode
 pin: set-up ## Write the installed versions into constraints.txt
 	$(BIN)/pip freeze --exclude-editable | sed '1i # Every package of a full install, at the version it is tested with. make pin refreshes it.' > constraints.txt
 
-export SQL TO FROM ORDERS CLIENTS DURATION SEED BREAK FAULTS POOLER REPORT
+export SQL TO FROM ORDERS CLIENTS DURATION SEED BREAK FAULTS POOLER REPORT QUESTION FULL

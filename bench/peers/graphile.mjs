@@ -1,0 +1,58 @@
+// Work off the jobs of a line that does nothing: node graphile.mjs URL COUNT fill | drain.
+// Prints the time of the first and of the last call of the handler, in seconds since 1970, when the line is empty.
+import { randomUUID } from "node:crypto";
+import { makeWorkerUtils, run } from "graphile-worker";
+import pg from "pg";
+
+const [url, count, what] = process.argv.slice(2);
+const pool = new pg.Pool({ connectionString: url, max: 12 });
+const silent = { error() {}, warn() {}, info() {}, debug() {}, log() {} };
+const { Logger } = await import("graphile-worker");
+const logger = new Logger(() => () => {});
+
+function order() {
+  return { user_id: randomUUID(), item_ids: [randomUUID(), randomUUID(), randomUUID()], total_amount: 150.75 };
+}
+
+if (what === "fill") {
+  const utils = await makeWorkerUtils({ pgPool: pool, logger });
+  await utils.migrate();
+  await pool.query("TRUNCATE graphile_worker._private_jobs");
+  for (let done = 0; done < Number(count); done += 1000) {
+    await utils.addJobs(Array.from({ length: 1000 }, () => ({ identifier: "order", payload: order() })));
+  }
+  await utils.release();
+} else {
+  let first = 0;
+  let last = 0;
+  let worked = 0;
+  const runner = await run({
+    pgPool: pool,
+    logger,
+    preset: {
+      worker: {
+        concurrentJobs: 24,
+        localQueue: { size: 500 },
+        completeJobBatchDelay: 0,
+        failJobBatchDelay: 0,
+        pollInterval: 100,
+      },
+    },
+    noHandleSignals: true,
+    taskList: {
+      order() {
+        last = Date.now();
+        first ||= last;
+        worked += 1;
+      },
+    },
+  });
+  for (;;) {
+    await new Promise((wake) => setTimeout(wake, 200));
+    const left = await pool.query("SELECT 1 FROM graphile_worker._private_jobs LIMIT 1");
+    if (left.rowCount === 0) break;
+  }
+  await runner.stop();
+  console.log(JSON.stringify({ first: first / 1000, last: last / 1000, count: worked }));
+}
+await pool.end();

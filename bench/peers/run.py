@@ -1,0 +1,78 @@
+"""Set the peers up, beside everything else, and have them drain a line of theirs."""
+
+import json
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+from psycopg import conninfo
+
+from bench.stage import Stage
+
+_HERE = Path(__file__).parent
+_HOME = _HERE / ".installed"
+_PYTHON = _HOME / "venv" / "bin" / "python"
+_NODE_SCRIPT = _HOME / "graphile.mjs"
+
+
+def set_up() -> None:
+    """Install them once: the Python one in an environment of its own, the other through npm."""
+    if not _PYTHON.exists():
+        venv.create(_HOME / "venv", with_pip=True)
+        pip = [_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--requirement", _HERE / "requirements.txt"], check=True)
+    if not (_HOME / "node_modules").exists():
+        if shutil.which("npm") is None:
+            raise SystemExit("npm is not here, which installs the peers that are written in JavaScript")
+        shutil.copy(_HERE / "package.json", _HOME)
+        subprocess.run(["npm", "install", "--silent", "--no-package-lock"], cwd=_HOME, check=True)
+    shutil.copy(_HERE / "graphile.mjs", _NODE_SCRIPT)
+
+
+def graphile(stage: Stage, count: int, *, processes: int = 1) -> float:
+    """Return jobs a second of Graphile Worker: 24 jobs at once, 500 locked ahead, completions in batches."""
+    url = _fresh(stage, "graphile")
+    node = ["node", str(_NODE_SCRIPT), url, str(count)]
+    subprocess.run([*node, "fill"], check=True, stderr=subprocess.DEVNULL)
+    _settle(stage, url)
+    drains = [
+        subprocess.Popen([*node, "drain"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for _ in range(processes)
+    ]
+    return _rate([drain.communicate()[0] for drain in drains])
+
+
+def pgqueuer(stage: Stage, count: int, *, batch: int) -> float:
+    """Return jobs a second of PgQueuer with asyncpg and uvloop."""
+    command = [_PYTHON, _HERE / "pgqueuer_drain.py", _fresh(stage, "pgqueuer"), str(count), str(batch)]
+    return _rate([subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout])
+
+
+def _fresh(stage: Stage, name: str) -> str:
+    with stage.connect() as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE {name}")
+    # As a URL, which is what both read.
+    given = conninfo.conninfo_to_dict(stage.url)
+    host = str(given["host"]).replace("/", "%2F")
+    return f"postgresql://{given['user']}@/{name}?host={host}&port={given['port']}"
+
+
+def _settle(stage: Stage, url: str) -> None:
+    with stage.connect(url) as connection:
+        connection.execute("VACUUM ANALYZE")
+        connection.execute("CHECKPOINT")
+
+
+def _rate(printed: list[bytes]) -> float:
+    """Return jobs a second, from the first start of any process to the last one's end."""
+    told: list[dict[str, Any]] = [json.loads(each) for each in printed]
+    seconds = max(each["last"] for each in told) - min(each["first"] for each in told if each["count"])
+    return float(sum(each["count"] for each in told) / seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(set_up())
