@@ -1,13 +1,11 @@
 // Work off the jobs of a line that does nothing: node graphile.mjs URL COUNT fill | drain.
 // Prints the time of the first and of the last call of the handler, in seconds since 1970, when the line is empty.
 import { randomUUID } from "node:crypto";
-import { makeWorkerUtils, run } from "graphile-worker";
+import { Logger, makeWorkerUtils, run } from "graphile-worker";
 import pg from "pg";
 
 const [url, count, what] = process.argv.slice(2);
 const pool = new pg.Pool({ connectionString: url, max: 12 });
-const silent = { error() {}, warn() {}, info() {}, debug() {}, log() {} };
-const { Logger } = await import("graphile-worker");
 const logger = new Logger(() => () => {});
 
 function order() {
