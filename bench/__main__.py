@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench import against_peers, bulk, drain, idle, page, submit
+from bench import against_peers, bulk, drain, idle, page, pickup, submit
 from bench.measurement import Measurement
 from bench.stage import Stage
 
@@ -25,7 +25,7 @@ QUESTIONS: dict[str, Callable[..., Iterator[Measurement]]] = {
     "bulk": bulk.measure,
     "idle": idle.measure,
 }
-OPTIONAL = {"peers": against_peers.measure}
+OPTIONAL = {"peers": against_peers.measure, "pickup": pickup.measure}
 """What is measured only if QUESTION names it: it installs other people's programs."""
 
 

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from bench import drain
 from bench.measurement import Measurement, in_turns
 from bench.peers import run
+from bench.peers.run import GRAPHILE, PGQUEUER
 from bench.stage import Stage
-
-GRAPHILE = "Graphile Worker"
-PGQUEUER = "PgQueuer"
 
 
 def measure(stage: Stage, *, full: bool) -> Iterator[Measurement]:

@@ -21,8 +21,17 @@ from schema.embedded.server import Server
 FLOORS = Path(__file__).parent / "floors"
 
 HANDLERS = """
+import time
+
+
 def nothing(order, context):
     pass
+
+
+def stamp(order, context):
+    now = time.time()
+    with open("stamps", "a") as stamps:
+        stamps.write(f"{order.user_id} {now}\\n")
 
 
 def ledger(order, context):

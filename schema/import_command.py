@@ -34,6 +34,7 @@ def run(options: Namespace) -> int:
     progress = _Progress(path)
     with startup.connect(DatabaseConfig.from_environment().resolve(), name="orders-import") as connection:
         revision.check(connection)
+        connection.reply_seconds = imports.REPLY_SECONDS
 
         def on_chunk(done: Imported) -> None:
             wake.notify(connection)

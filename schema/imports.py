@@ -16,6 +16,9 @@ from schema.order_files import Entry, Format, Place, read
 from schema.orders import NewOrder
 from schema.uuid7 import uuid7
 
+REPLY_SECONDS = 600
+"""How long the database may take for a chunk. Give the connection as long."""
+
 CHUNK_ORDERS = 10_000
 CHUNK_BYTES = 16 * 1024 * 1024
 
@@ -201,6 +204,8 @@ def _place(
     Raises `_RefusedError`, nothing done, if the database refuses an order of it.
     """
     with connection.transaction():
+        # A table with slow triggers takes its time; behind a pooler the session is everybody's.
+        connection.execute(f"SET LOCAL statement_timeout = '{REPLY_SECONDS} s'")
         _insert(connection, chunk)
         if chunk.end is None:
             return done

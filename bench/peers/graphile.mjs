@@ -1,5 +1,7 @@
-// Work off the jobs of a line that does nothing: node graphile.mjs URL COUNT fill | drain.
-// Prints the time of the first and of the last call of the handler, in seconds since 1970, when the line is empty.
+// node graphile.mjs URL COUNT fill: put so many jobs into the line.
+// node graphile.mjs URL COUNT drain: work them off with a handler that does nothing; when the line is empty, print
+// the time of the first and of the last call of the handler, in seconds since 1970.
+// node graphile.mjs URL COUNT stamp: print each job's user_id and the time of its handler, for so many.
 import { randomUUID } from "node:crypto";
 import { Logger, makeWorkerUtils, run } from "graphile-worker";
 import pg from "pg";
@@ -20,6 +22,21 @@ if (what === "fill") {
     await utils.addJobs(Array.from({ length: 1000 }, () => ({ identifier: "order", payload: order() })));
   }
   await utils.release();
+} else if (what === "stamp") {
+  let left = Number(count);
+  const runner = await run({
+    pgPool: pool,
+    logger,
+    noHandleSignals: true,
+    taskList: {
+      order(job) {
+        console.log(`${job.user_id} ${(performance.timeOrigin + performance.now()) / 1000}`);
+        left -= 1;
+        if (left === 0) setTimeout(() => runner.stop(), 100);
+      },
+    },
+  });
+  await runner.promise;
 } else {
   let first = 0;
   let last = 0;

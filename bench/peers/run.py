@@ -12,6 +12,9 @@ from psycopg import conninfo
 
 from bench.stage import Stage
 
+GRAPHILE = "Graphile Worker"
+PGQUEUER = "PgQueuer"
+
 _HERE = Path(__file__).parent
 _HOME = _HERE / ".installed"
 _PYTHON = _HOME / "venv" / "bin" / "python"
@@ -34,15 +37,23 @@ def set_up() -> None:
 
 def graphile(stage: Stage, count: int, *, processes: int = 1) -> float:
     """Return jobs a second of Graphile Worker: 24 jobs at once, 500 locked ahead, completions in batches."""
-    url = _fresh(stage, "graphile")
-    node = ["node", str(_NODE_SCRIPT), url, str(count)]
-    subprocess.run([*node, "fill"], check=True, stderr=subprocess.DEVNULL)
-    _settle(stage, url)
+    _, node = fill_graphile(stage, count)
     drains = [
-        subprocess.Popen([*node, "drain"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        subprocess.Popen([*node, str(count), "drain"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         for _ in range(processes)
     ]
     return _rate([drain.communicate()[0] for drain in drains])
+
+
+def fill_graphile(stage: Stage, count: int) -> tuple[str, list[str]]:
+    """Put jobs into a fresh database; return its URL, and the command that lacks a count and a mode."""
+    url = _fresh(stage, "graphile")
+    node = ["node", str(_NODE_SCRIPT), url]
+    subprocess.run([*node, str(count), "fill"], check=True, stderr=subprocess.DEVNULL)
+    with stage.connect(url) as connection:
+        connection.execute("VACUUM ANALYZE")
+        connection.execute("CHECKPOINT")
+    return url, node
 
 
 def pgqueuer(stage: Stage, count: int, *, batch: int) -> float:
@@ -59,12 +70,6 @@ def _fresh(stage: Stage, name: str) -> str:
     given = conninfo.conninfo_to_dict(stage.url)
     host = str(given["host"]).replace("/", "%2F")
     return f"postgresql://{given['user']}@/{name}?host={host}&port={given['port']}"
-
-
-def _settle(stage: Stage, url: str) -> None:
-    with stage.connect(url) as connection:
-        connection.execute("VACUUM ANALYZE")
-        connection.execute("CHECKPOINT")
 
 
 def _rate(printed: list[bytes]) -> float:
