@@ -21,7 +21,7 @@ _log = logs.Log("orders_api")
 
 def main() -> int:
     """Run until a signal; return the exit status: 0 stopped, 1 can't start, 2 a setting is wrong."""
-    if sys.argv[1:2] == [LISTENER]:
+    if sys.argv[1:2] == [LISTENER] and len(sys.argv) == 3:
         return startup.exit_status(lambda: _serve_beside_others(int(sys.argv[2])))
     startup.refuse_arguments("orders-api", "Serve the order queue's REST API until a signal comes.")
     return startup.exit_status(_serve)

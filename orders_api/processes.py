@@ -16,8 +16,11 @@ from schema.stopping import StopSignals
 LISTENER = "--listener"
 """How a process is told which file descriptor is the socket that it shares with the others."""
 
-RESTART_SECONDS = 1.0
-"""A process that dies sooner than this after its start is replaced this long after it."""
+SOON_SECONDS = 10.0
+"""A process that dies sooner than this after its start is replaced after a pause."""
+
+PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+"""The pause after the first such death, the second in a row, and so on."""
 
 _log = logs.Log(__name__)
 
@@ -30,39 +33,41 @@ class Processes:
         self._count = count
         self._ended: SimpleQueue[_Process | None] = SimpleQueue()
         self._running: list[_Process] = []
+        self._stopping = threading.Event()
 
     def run(self, stop: StopSignals) -> None:
         """Serve until `stop`; return when all have ended, which they do on its word or are killed."""
         stop.call(lambda: self._ended.put(None))
         for _ in range(self._count):
-            self._start()
+            self._start(early_deaths=0)
         while not stop.requested:
             if (process := self._ended.get()) is not None:
-                self._replace(process, stop)
+                self._running.remove(process)
+                if not stop.requested:
+                    self._start(early_deaths=process.early_deaths)
         self._stop(stop)
 
-    def _start(self) -> None:
-        process = _Process(self._listener)
+    def _start(self, *, early_deaths: int) -> None:
+        process = _Process(self._listener, early_deaths=early_deaths)
         self._running.append(process)
         _log.info("process_started", pid=process.pid)
         threading.Thread(target=self._await, args=[process], daemon=True).start()
 
     def _await(self, process: "_Process") -> None:
-        process.wait()
+        """Wait for its end; report it when it may be replaced."""
+        status = process.wait()
+        if not self._stopping.is_set():
+            _log.error("process_ended", pid=process.pid, status=status)
+            self._stopping.wait(process.pause_seconds)
         self._ended.put(process)
-
-    def _replace(self, process: "_Process", stop: StopSignals) -> None:
-        self._running.remove(process)
-        _log.error("process_ended", pid=process.pid, status=process.status)
-        if process.seconds < RESTART_SECONDS:
-            time.sleep(RESTART_SECONDS)
-        if not stop.requested:
-            self._start()
 
     def _stop(self, stop: StopSignals) -> None:
         """End all; they count two signals within a second as one, and a later one hurries them."""
         give_up_at = time.monotonic() + STOP_SECONDS + 5
         impatient = False
+        self._stopping.set()
+        # The others have it too: with the last of them gone, clients are refused.
+        self._listener.close()
         self._send(signal.SIGTERM)
         while self._running and time.monotonic() < give_up_at:
             try:
@@ -82,30 +87,36 @@ class Processes:
 
 
 class _Process:
-    """One of them. It ends with this one, however that ends: its standard input is a pipe from here."""
+    """One of them. It ends with this one, however that ends: its standard input is a pipe from here.
 
-    def __init__(self, listener: socket.socket) -> None:
+    It has a process group of its own, so that a terminal's Ctrl-C comes from here, too. `early_deaths` are
+    those in a row before its start.
+    """
+
+    def __init__(self, listener: socket.socket, *, early_deaths: int) -> None:
         self._began_at = time.monotonic()
+        self.early_deaths = early_deaths
         self._process = subprocess.Popen(
             [sys.executable, "-m", "orders_api", LISTENER, str(listener.fileno())],
             stdin=subprocess.PIPE,
             pass_fds=[listener.fileno()],
+            process_group=0,
         )
         self.pid = self._process.pid
 
-    @property
-    def status(self) -> int | None:
-        """How it ended."""
-        return self._process.returncode
+    def wait(self) -> int:
+        """Wait for its end; return how it ended."""
+        status = self._process.wait()
+        early = time.monotonic() < self._began_at + SOON_SECONDS
+        self.early_deaths = self.early_deaths + 1 if early else 0
+        return status
 
     @property
-    def seconds(self) -> float:
-        """For how long it has been there."""
-        return time.monotonic() - self._began_at
-
-    def wait(self) -> None:
-        """Wait for its end."""
-        self._process.wait()
+    def pause_seconds(self) -> float:
+        """How long to wait before it is replaced."""
+        if not self.early_deaths:
+            return 0.0
+        return PAUSES_SECONDS[min(self.early_deaths, len(PAUSES_SECONDS)) - 1]
 
     def send(self, number: signal.Signals) -> None:
         """Signal it, unless it has ended."""
@@ -116,7 +127,9 @@ def end_with_the_parent() -> None:
     """Have this process stop when the one that started it is gone."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        # Not sys.stdin, whose lock a thread would hold when the interpreter ends.
+        while os.read(0, 64):
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="orders-parent", daemon=True).start()

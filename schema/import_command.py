@@ -52,7 +52,7 @@ def run(options: Namespace) -> int:
         except (psycopg.Error, KeyboardInterrupt) as error:
             raise _StoppedError(error, progress.last) from error
         except OSError as error:
-            raise StartError(f"{error.filename}: {error.strerror}") from error
+            raise StartError(f"{error.filename or rejects_path}: {error.strerror or error}") from error
         finally:
             progress.end()
     return _report(
@@ -71,12 +71,12 @@ class _StoppedError(StartError):
 
 def _report(done: Imported, path: Path, *, rejects_path: Path, was_done: bool) -> int:
     counts = f"{done.placed:,} orders placed, {done.rejected:,} lines rejected"
+    known = " has been imported before" if was_done else ""
+    print(f"{imports.shown(path)}{known}: {counts}")
     if was_done:
-        print(f"{path} has been imported before: {counts}. Nothing is done; --again places its orders again")
-    else:
-        print(f"{path}: {counts}")
+        print("nothing is done now; --again places its orders once more")
     if done.rejected:
-        print(f"{rejects_path} has the rejected lines, with reasons")
+        print(f"{imports.shown(rejects_path)} has the rejected lines, with reasons")
     return 1 if done.rejected else 0
 
 
@@ -84,7 +84,7 @@ class _Progress:
     """A bar where a person looks on, else a line now and then."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._size = path.stat().st_size if path.is_file() else 0
         self._began_at = self._said_at = time.monotonic()
         self._on_terminal = sys.stderr.isatty()
         self.last: Imported | None = None
@@ -105,7 +105,7 @@ class _Progress:
             print(file=sys.stderr, flush=True)
 
     def _line(self, done: Imported, now: float) -> str:
-        share = done.place.position / self._path.stat().st_size
+        share = done.place.position / max(self._size, 1)
         bar = f"[{'#' * int(_BAR_WIDTH * share):<{_BAR_WIDTH}}] " if self._on_terminal else ""
         counts = f"{done.placed:,} orders, {done.rejected:,} rejected"
         return f"{bar}{share:4.0%}  {counts}, {now - self._began_at:.0f} s"

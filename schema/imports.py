@@ -1,12 +1,13 @@
 """Import a file of orders in chunks; each commits together with how far it got, so that none comes twice."""
 
+import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any
 
 import psycopg
 
@@ -14,6 +15,7 @@ from schema import batch, logs
 from schema.errors import OrderNotTakenError, OrdersError, StartError
 from schema.order_files import Entry, Format, Place, read
 from schema.orders import NewOrder
+from schema.rejects import Reject, Rejects
 from schema.uuid7 import uuid7
 
 REPLY_SECONDS = 600
@@ -26,6 +28,9 @@ ROW_ERRORS = ("22", "23", "P0")
 """The classes of SQLSTATEs that are about a row: data exceptions, constraints, RAISE in a user's trigger.
 https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
+
+
+_IMPORTED_ELSEWHERE = "another process is importing the same file: this one stops"
 
 
 class ImportStateError(StartError):
@@ -41,13 +46,6 @@ class Imported:
     rejected: int
     rejected_bytes: int
     finished: bool
-
-
-class _Reject(NamedTuple):
-    """An entry that is no order, or was refused as one, and why."""
-
-    entry: Entry
-    reason: str
 
 
 class _RefusedError(OrdersError):
@@ -71,6 +69,15 @@ SET path = %(path)s,
     started_at = clock_timestamp(),
     finished_at = NULL
 WHERE sha256 = %(sha256)s
+  AND finished_at IS NOT NULL
+"""
+
+_GIVE_UP_OTHERS = """
+UPDATE imports
+SET finished_at = clock_timestamp()
+WHERE path = %(path)s
+  AND sha256 <> %(sha256)s
+  AND finished_at IS NULL
 """
 
 _CHANGED = """
@@ -80,6 +87,7 @@ WHERE path = %(path)s
   AND sha256 <> %(sha256)s
   AND finished_at IS NULL
   AND line > 0
+  AND NOT EXISTS (SELECT FROM imports WHERE sha256 = %(sha256)s)
 ORDER BY started_at DESC
 LIMIT 1
 """
@@ -116,47 +124,93 @@ def import_file(
 ) -> Imported:
     """Place the orders of a file in their order; return what became of it.
 
-    Goes on where an earlier import of the same bytes has stopped; does nothing if that was the end, unless
-    `again`. Entries that are no orders, or that the database refuses, are written to `rejects_path` as
-    NDJSON: `line`, `reason`, `text`. `on_chunk` is called after each commit. Raises `ImportStateError`,
-    `order_files.UnreadableFileError`, or `psycopg.Error` with all committed chunks placed.
+    Goes on where an earlier import of the same bytes has stopped; does nothing if that was the end. With
+    `again` a finished import begins anew, and what an earlier content of the file has left unfinished is
+    given up. Entries that are no orders, or that the database refuses, go to `rejects_path`. `on_chunk` is
+    called after each commit.
+
+    Raises `ImportStateError`, also if the file is changed meanwhile, `rejects.RejectsInTheWayError`,
+    `order_files.UnreadableFileError`, or `psycopg.Error`. What was committed by then stays placed.
     """
     with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").digest()
+        _lock(file, path)
+        sha256 = _hash(file)
         done = _begin(connection, sha256, path, again=again)
         if done.finished:
             return done
-        most, refusal = chunk_orders, ""
-        with _Rejects(rejects_path, keep_bytes=done.rejected_bytes) as rejects:
-            while True:
-                chunk = _Chunk(read(file, kind, start=done.place), most=most, refusal=refusal)
-                try:
-                    now = _place(connection, chunk, done, sha256=sha256, rejects=rejects)
-                except _RefusedError as error:
-                    # Again with fewer, until it is clear which one is refused.
-                    most, refusal = max(chunk.placed // 2, 1), str(error) if chunk.placed == 1 else ""
-                    continue
-                if now == done:
-                    break
+        with Rejects(rejects_path, keep_bytes=done.rejected_bytes) as rejects:
+            chunks = _chunks(connection, file, kind, done, sha256=sha256, rejects=rejects, most=chunk_orders)
+            for now in chunks:
                 done = now
-                on_chunk(done)
-                most, refusal = min(2 * most, chunk_orders), ""
+                on_chunk(now)
+        if _hash(file) != sha256:
+            raise ImportStateError(f"{shown(path)} was changed while it was imported: put it back as it was")
         finished = replace(done, finished=True)
         _advance(connection, done, finished, sha256=sha256)
         return finished
 
 
+def shown(path: Path) -> str:
+    """Return a path as text that can be stored and printed, whatever bytes it has."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _lock(file: BufferedReader, path: Path) -> None:
+    """Keep other imports off the file until it is closed."""
+    if not file.seekable():
+        raise ImportStateError(f"{shown(path)} can be read only once: save it as a file first")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ImportStateError(_IMPORTED_ELSEWHERE) from None
+
+
+def _hash(file: BufferedReader) -> bytes:
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").digest()
+
+
+def _chunks(
+    connection: psycopg.Connection[Any],
+    file: BufferedReader,
+    kind: Format,
+    done: Imported,
+    *,
+    sha256: bytes,
+    rejects: Rejects,
+    most: int,
+) -> Iterator[Imported]:
+    """Place one chunk after another, up to `most` orders each; yield how far that is after each commit."""
+    # Not what somebody appends meanwhile: it is not in the hash.
+    end = file.seek(0, os.SEEK_END)
+    size, refusal = most, ""
+    while True:
+        chunk = _Chunk(read(file, kind, start=done.place, end=end), most=size, refusal=refusal)
+        try:
+            now = _place(connection, chunk, done, sha256=sha256, rejects=rejects)
+        except _RefusedError as error:
+            # Again with fewer, until it is clear which one is refused.
+            size, refusal = max(chunk.placed // 2, 1), str(error) if chunk.placed == 1 else ""
+            continue
+        if now == done:
+            return
+        done = now
+        yield done
+        size, refusal = min(2 * size, most), ""
+
+
 def _begin(connection: psycopg.Connection[Any], sha256: bytes, path: Path, *, again: bool) -> Imported:
-    names = {"sha256": sha256, "path": str(path.absolute())}
+    names = {"sha256": sha256, "path": shown(path.absolute())}
     changed = connection.execute(_CHANGED, names).fetchone()
     if changed is not None and not again:
         raise ImportStateError(
-            f"{path} has changed since its import stopped after line {changed[0]:,}: put it back as it was, "
-            "or import all of it with --again"
+            f"{shown(path)} has changed since its import stopped after line {changed[0]:,}: "
+            "put it back as it was, or import all of it with --again"
         )
     connection.execute(_BEGIN, names)
     if again:
         connection.execute(_ANEW, names)
+        connection.execute(_GIVE_UP_OTHERS, names)
     row = connection.execute(_STATE, names).fetchone()
     assert row is not None  # noqa: S101 - just inserted, and nothing deletes it
     return Imported(Place(*row[:2]), *row[2:])
@@ -170,7 +224,7 @@ class _Chunk:
         self._most = most
         self._refusal = refusal
         self.placed = 0
-        self.rejects: list[_Reject] = []
+        self.rejects: list[Reject] = []
         self.end: Place | None = None
 
     def orders(self) -> Iterator[NewOrder]:
@@ -180,10 +234,10 @@ class _Chunk:
             self.end = entry.end
             size += len(entry.source)
             if entry.order is None:
-                self.rejects.append(_Reject(entry, entry.reason))
+                self.rejects.append(Reject(entry, entry.reason))
             elif self._refusal:
-                self.rejects.append(_Reject(entry, self._refusal))
-                self._refusal = ""
+                self.rejects.append(Reject(entry, self._refusal))
+                return
             else:
                 self.placed += 1
                 yield entry.order
@@ -197,7 +251,7 @@ def _place(
     done: Imported,
     *,
     sha256: bytes,
-    rejects: "_Rejects",
+    rejects: Rejects,
 ) -> Imported:
     """Place a chunk, note its rejects and how far that is, and commit it all; `done` at the file's end.
 
@@ -223,6 +277,8 @@ def _place(
 def _insert(connection: psycopg.Connection[Any], chunk: _Chunk) -> None:
     try:
         taken = batch.copy(connection, chunk.orders(), first=uuid7())
+        # What a user has deferred to the commit would fail there, where nobody knows which row it was.
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
     except psycopg.Error as error:
         if chunk.placed and (error.sqlstate or "")[:2] in ROW_ERRORS:
             raise _RefusedError(logs.first_line(error)) from error
@@ -244,43 +300,4 @@ def _advance(connection: psycopg.Connection[Any], done: Imported, now: Imported,
         "finished": now.finished,
     }
     if connection.execute(_ADVANCE, values).rowcount != 1:
-        raise ImportStateError("another process is importing the same file: this one stops")
-
-
-class _Rejects:
-    """The file of what was rejected; it is there once there is something in it.
-
-    What is beyond `keep_bytes` was written for a chunk that was not committed, and is cut off.
-    """
-
-    def __init__(self, path: Path, *, keep_bytes: int) -> None:
-        self._path = path
-        self._size = min(keep_bytes, path.stat().st_size if path.exists() else 0)
-        self._file: BinaryIO | None = None
-
-    def __enter__(self) -> Self:
-        if self._size:
-            os.truncate(self._path, self._size)
-        else:
-            self._path.unlink(missing_ok=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def add(self, rejects: list[_Reject]) -> int:
-        """Write them durably; return the file's length."""
-        if rejects:
-            if self._file is None:
-                self._file = self._path.open("ab")
-            for reject in rejects:
-                line = {
-                    "line": reject.entry.line,
-                    "reason": reject.reason,
-                    "text": reject.entry.source.decode(errors="backslashreplace").rstrip("\r\n"),
-                }
-                self._size += self._file.write(json.dumps(line).encode() + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        return self._size
+        raise ImportStateError(_IMPORTED_ELSEWHERE)

@@ -5,6 +5,7 @@ names the columns `user_id`, `item_ids` (a JSON array in its cell) and `total_am
 """
 
 import csv
+import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +16,9 @@ from schema.orders import NewOrder
 from schema.submission import InvalidOrderError, NotJsonError, parse, parse_row
 
 MAX_LINE_BYTES = 1024 * 1024
+
+# One cell may have as much as a line; the default is an eighth of that.
+csv.field_size_limit(MAX_LINE_BYTES)
 
 _COLUMNS = ("user_id", "item_ids", "total_amount")
 
@@ -47,7 +51,7 @@ class Entry(NamedTuple):
 
 
 class UnreadableFileError(StartError):
-    """The file as a whole is not one of orders; nothing of it was read."""
+    """The file as a whole is not one of orders."""
 
 
 def format_of(path: Path) -> Format:
@@ -60,22 +64,23 @@ def format_of(path: Path) -> Format:
         ) from None
 
 
-def read(file: BinaryIO, kind: Format, *, start: Place) -> Iterator[Entry]:
-    """Yield what stands in `file` from `start`, the end of an earlier entry or `Place()`.
+def read(file: BinaryIO, kind: Format, *, start: Place, end: int = sys.maxsize) -> Iterator[Entry]:
+    """Yield what stands in `file` from `start`, the end of an earlier entry or `Place()`, to the byte `end`.
 
     Blank lines are no entries.
     """
     if kind is Format.NDJSON:
-        return _read_ndjson(_Lines(file, start))
-    return _read_csv(file, start)
+        return _read_ndjson(_Lines(file, start, end=end))
+    return _read_csv(file, start, end=end)
 
 
 class _Lines:
     """The lines of a file, as bytes; keeps count. One that is too long is cut, and one byte too long."""
 
-    def __init__(self, file: BinaryIO, start: Place) -> None:
+    def __init__(self, file: BinaryIO, start: Place, *, end: int) -> None:
         self._file = file
         file.seek(start.position)
+        self._end = end
         self.count = start.line
         self.position = start.position
 
@@ -84,14 +89,17 @@ class _Lines:
         return Place(self.count, self.position)
 
     def __iter__(self) -> Iterator[bytes]:
-        while line := self._file.readline(MAX_LINE_BYTES + 1):
+        while line := self._piece():
             self.count += 1
-            self.position += len(line)
             rest = line
             while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
-                rest = self._file.readline(MAX_LINE_BYTES + 1)
-                self.position += len(rest)
+                rest = self._piece()
             yield line
+
+    def _piece(self) -> bytes:
+        piece = self._file.readline(min(MAX_LINE_BYTES + 1, self._end - self.position))
+        self.position += len(piece)
+        return piece
 
 
 def _read_ndjson(lines: _Lines) -> Iterator[Entry]:
@@ -117,15 +125,15 @@ def _whole(line: bytes) -> bytes:
     return line
 
 
-def _read_csv(file: BinaryIO, start: Place) -> Iterator[Entry]:
-    header = _Records(_Lines(file, Place()))
+def _read_csv(file: BinaryIO, start: Place, *, end: int) -> Iterator[Entry]:
+    header = _Records(_Lines(file, Place(), end=end))
     try:
         names = next(header, [])
     except _UNREADABLE:
         names = []
     if sorted(names) != sorted(_COLUMNS):
         raise UnreadableFileError(f"the first line of the file has to name the columns {','.join(_COLUMNS)}")
-    records = _Records(_Lines(file, max(start, header.lines.place, key=lambda place: place.position)))
+    records = _Records(_Lines(file, max(start, header.lines.place), end=end))
     while True:
         order, reason = None, ""
         try:
@@ -165,7 +173,7 @@ class _Records:
         self.lines = lines
         self.first_line = 0
         self.source: list[bytes] = []
-        # Not a generator: it would end with the first line that is no UTF-8.
+        self._fault: OrdersError | None = None
         self._reader = csv.reader(map(self._decode, lines), strict=True)
 
     def __iter__(self) -> "_Records":
@@ -174,11 +182,19 @@ class _Records:
     def __next__(self) -> list[str]:
         self.first_line = self.lines.count + 1
         self.source = []
-        return next(self._reader)
+        self._fault = None
+        record = next(self._reader)
+        if self._fault is not None:
+            raise self._fault
+        return record
 
     def _decode(self, line: bytes) -> str:
+        """Return the line's text. A fault is raised when all lines of its record are read, not before."""
         self.source.append(line)
         try:
             return _whole(line).decode("utf-8-sig" if self.lines.count == 1 else "utf-8")
+        except _TooLongError as error:
+            self._fault = error
         except UnicodeDecodeError as error:
-            raise _NotUtf8Error(error.start) from None
+            self._fault = _NotUtf8Error(error.start)
+        return line.decode(errors="surrogateescape")

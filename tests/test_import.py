@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ def run(*arguments: object, url: str, status: int = 0) -> "subprocess.CompletedP
     done = subprocess.run(
         [*ORDERS, *map(str, arguments)],
         env={**os.environ, "DATABASE_URL": url},
+        input="",
         capture_output=True,
         text=True,
     )
@@ -115,6 +117,7 @@ def test_file_is_imported_once_unless_it_is_to_be_done_again(
     )
     assert len(users(connection)) == 3
 
+    file.with_name(file.name + ".rejected.ndjson").unlink()
     run(copy, "--again", url=database_url, status=1)
     assert len(users(connection)) == 6
     assert len(rejected(copy)) == 2
@@ -176,6 +179,7 @@ def test_file_that_changed_since_its_import_stopped_is_not_imported_twice(
         do(connection, file)
     assert users(connection) == ["user 1", "user 2"]
 
+    file.with_name(file.name + ".rejected.ndjson").unlink()
     do(connection, file, again=True)
     assert users(connection)[2:] == ["user 1", "user 1.5", "user 2", "user 3"]
 
@@ -184,14 +188,99 @@ def test_two_imports_of_one_file_place_it_once(
     file: Path, connection: Connection, connect: Callable[[], Connection]
 ) -> None:
     other = connect()
-
-    def overtake(_: Imported) -> None:
-        do(other, file)
+    copy = shutil.copy(file, file.with_name("copy.ndjson"))
 
     with pytest.raises(ImportStateError, match="another process"):
-        do(connection, file, on_chunk=overtake)
+        do(connection, file, on_chunk=lambda _: do(other, copy) and None)
 
     assert users(connection) == ["user 1", "user 2", "user 3"]
+
+
+def test_file_that_is_being_imported_is_left_alone(
+    file: Path, connection: Connection, connect: Callable[[], Connection]
+) -> None:
+    other = connect()
+
+    def interfere(_: Imported) -> None:
+        with pytest.raises(ImportStateError, match="another process"):
+            do(other, file)
+
+    do(connection, file, on_chunk=interfere)
+
+    assert users(connection) == ["user 1", "user 2", "user 3"]
+    assert [each["line"] for each in rejected(file)] == [2, 4]
+
+
+def test_import_that_is_done_again_and_stopped_goes_on_where_it_was(
+    file: Path, connection: Connection
+) -> None:
+    do(connection, file)
+    file.with_name(file.name + ".rejected.ndjson").unlink()
+    with pytest.raises(StopError):
+        do(connection, file, again=True, on_chunk=stop_after(1))
+
+    do(connection, file, again=True)
+
+    assert users(connection) == ["user 1", "user 2", "user 3"] * 2
+
+
+def test_changed_file_that_is_imported_again_leaves_nothing_in_its_way(
+    file: Path, connection: Connection
+) -> None:
+    with pytest.raises(StopError):
+        do(connection, file, on_chunk=stop_after(1))
+    file.with_name(file.name + ".rejected.ndjson").unlink()
+    file.write_text(line("user 4") + line("user 5"))
+    do(connection, file, again=True)
+
+    assert do(connection, file).finished
+    file.write_text(line("user 6"))
+    assert do(connection, file).placed == 1
+
+    assert users(connection) == [f"user {number}" for number in (1, 2, 4, 5, 6)]
+
+
+@pytest.mark.parametrize("what", ["appended", "cut"])
+def test_file_that_changes_while_it_is_imported_is_an_error_and_can_be_put_back(
+    file: Path, connection: Connection, what: str
+) -> None:
+    before = file.read_text()
+
+    def change(_: Imported) -> None:
+        file.write_text(before + line("user 4") if what == "appended" else before[:100])
+
+    with pytest.raises(ImportStateError, match="was changed while it was imported"):
+        do(connection, file, on_chunk=change)
+    file.write_text(before)
+    done = do(connection, file)
+
+    assert (done.finished, done.placed, done.rejected) == (True, 3, 2)
+    assert users(connection) == ["user 1", "user 2", "user 3"]
+
+
+def test_rejects_of_another_import_are_not_overwritten(file: Path, database_url: str) -> None:
+    rejects = file.with_name(file.name + ".rejected.ndjson")
+    rejects.write_text("somebody's\n")
+
+    done = run(file, url=database_url, status=1)
+
+    assert f"{rejects} is there already: move it away" in done.stderr
+    assert rejects.read_text() == "somebody's\n"
+    assert "is there already" in run(file, "--rejected", file, url=database_url, status=1).stderr
+    assert "is there already" in run(file, "--rejected", "/dev/null", url=database_url, status=1).stderr
+
+
+def test_file_that_can_be_read_only_once_is_refused(database_url: str) -> None:
+    done = run("/dev/stdin", "--format", "ndjson", url=database_url, status=1)
+
+    assert "/dev/stdin can be read only once" in done.stderr
+
+
+def test_path_may_have_any_bytes(tmp_path: Path, database_url: str) -> None:
+    file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.ndjson"))
+    file.write_text(line("user 1"))
+
+    assert r"\xff.ndjson: 1 orders placed" in run(file, url=database_url).stdout
 
 
 @pytest.fixture
@@ -230,6 +319,42 @@ def test_order_that_the_database_refuses_is_set_aside_with_its_reason(
     assert (done.placed, done.rejected) == (2, 3)
     assert [each["line"] for each in rejected(file)] == [2, 3, 4]
     assert reason in rejected(file)[1]["reason"]
+
+
+def test_refused_orders_are_set_aside_wherever_they_stand(
+    tmp_path: Path, connection: Connection, trigger: Callable[[str], None]
+) -> None:
+    file = tmp_path / "a.ndjson"
+    file.write_text("".join(line(f"user {number}") for number in range(20)))
+    trigger(
+        "IF NEW.user_id IN ('user 0', 'user 3', 'user 4', 'user 5', 'user 18', 'user 19')"
+        " THEN RAISE 'not %', NEW.user_id; END IF; RETURN NEW;"
+    )
+
+    done = do(connection, file)
+
+    refused = [0, 3, 4, 5, 18, 19]
+    assert users(connection) == [f"user {number}" for number in range(20) if number not in refused]
+    assert (done.placed, done.rejected) == (14, 6)
+    assert [each["reason"] for each in rejected(file)] == [f"RaiseException: not user {n}" for n in refused]
+
+
+def test_order_that_a_deferred_constraint_refuses_is_set_aside(
+    file: Path, connection: Connection, trigger: Callable[[str], None]
+) -> None:
+    trigger("RETURN NEW;")
+    connection.execute("""
+        CREATE FUNCTION users_own_later() RETURNS trigger LANGUAGE plpgsql
+        AS $$ BEGIN IF NEW.user_id = 'user 2' THEN RAISE 'too late'; END IF; RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER users_own_later AFTER INSERT ON orders DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION users_own_later();
+    """)
+    try:
+        done = do(connection, file)
+    finally:
+        connection.execute("DROP FUNCTION users_own_later CASCADE")
+
+    assert (done.placed, done.rejected) == (2, 3)
 
 
 def test_database_that_refuses_every_order_for_another_reason_stops_the_import(

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -62,6 +63,8 @@ def test_orders_are_placed_on_one_port_and_all_processes_stop_together(
     assert pack.api.stop() == 0
     assert "api_stopped" in pack.api.lines[-1]
     assert "Traceback" not in pack.api.log
+    assert "Fatal" not in pack.api.log
+    assert "ERROR" not in pack.api.log
     pack.are_gone()
 
 
@@ -97,6 +100,30 @@ def test_processes_end_with_the_one_that_started_them(pack: Pack) -> None:
     pack.api.process.kill()
 
     pack.are_gone()
+
+
+def test_clients_are_refused_while_the_processes_stop(pack: Pack, wait_until: Callable[..., Any]) -> None:
+    unfinished = pack.api.connect()
+    unfinished.putrequest("POST", "/orders")
+    unfinished.putheader("Content-Length", "10")
+    unfinished.endheaders(b"{")
+    # It is with a process by now, since it was before this one in the queue.
+    assert pack.api.call("GET", "/healthz").status == 200
+    pack.api.process.send_signal(signal.SIGTERM)
+
+    wait_until(lambda: refuses(pack.api.port))
+
+    assert pack.api.process.poll() is None
+    unfinished.close()
+    assert pack.api.wait() == 0
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def test_bad_count_is_named(start_api: Callable[..., Any], database_url: str) -> None:

@@ -140,6 +140,26 @@ def test_wrong_record_is_an_entry_with_a_reason_and_spoils_no_other(row: bytes, 
     assert [entry.order is not None for entry in (first, last)] == [True, True]
 
 
+def test_fault_in_a_record_of_several_lines_spoils_all_of_it_and_no_other() -> None:
+    found = entries(HEADER + b'"a\n\xff\nb","[""x""]",1\n' + ROW, Format.CSV)
+
+    assert [(entry.line, entry.reason) for entry in found] == [(2, "the line is not UTF-8 (byte 0)"), (5, "")]
+
+
+def test_csv_cell_may_be_as_long_as_a_line() -> None:
+    items = json.dumps(["x" * 255] * 1000).replace('"', '""')
+
+    (entry,) = entries(HEADER + f'ada,"{items}",1\n'.encode(), Format.CSV)
+
+    assert entry.order is not None
+
+
+def test_nothing_is_read_past_the_end() -> None:
+    found = list(read(io.BytesIO(LINE * 3), Format.NDJSON, start=Place(), end=2 * len(LINE)))
+
+    assert len(found) == 2
+
+
 def test_quote_without_its_end_takes_the_rest_of_the_file_and_says_so() -> None:
     rest = b'"ada,tea,1\nbob,tea,1\ncyd,tea,1\n'
 
