@@ -59,12 +59,14 @@ class Attempt:
         "claim",
         "context",
         "deadline",
+        "fence",
         "replaced",
         "worker_id",
     )
 
     def __init__(self, claim: Claim, *, worker_id: str, work: Work) -> None:
         self.claim = claim
+        self.fence = claim.fence
         self.worker_id = worker_id
         self._work = work
         limit = work.timeout_seconds
@@ -106,7 +108,7 @@ class Attempt:
         """Return how this attempt ends if it ends so; a retry's backoff grows with the attempts spent."""
         spent = self.claim.attempt - (self.claim.attempt_limit - self._work.max_attempts)
         seconds = backoff(max(spent, 1), base_seconds=self._work.backoff_seconds)
-        return Ending(self.claim.fence, outcome, error, retry_seconds=seconds)
+        return Ending(self.fence, outcome, error, retry_seconds=seconds)
 
     def _result(self) -> Result:
         try:
@@ -144,7 +146,7 @@ class Attempt:
         outcome = commit(
             connection,
             self.worker_id,
-            fence=self.claim.fence,
+            fence=self.fence,
             probe=self._work.probe,
             wanted=lambda: not self._abandoned,
         )

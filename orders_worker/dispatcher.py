@@ -157,7 +157,7 @@ class Dispatcher:
         if letter is None:
             return
         attempt, result = letter
-        fence = attempt.claim.fence
+        fence = attempt.fence
         self._slots.returned(attempt)
         if result is None or attempt.worker_id != self._hand.worker_id:
             return

@@ -41,7 +41,7 @@ class Hand:
     def take(self, attempts: Iterable[Attempt], *, at: datetime) -> None:
         """Add what an exchange claimed that the database dated `at`."""
         with self._lock:
-            self._attempts.update((attempt.claim.fence, attempt) for attempt in attempts)
+            self._attempts.update((attempt.fence, attempt) for attempt in attempts)
             self.since = at
 
     def drop(self, fences: Iterable[Fence]) -> None:
