@@ -10,7 +10,7 @@ import psycopg
 from schema import imports, logs, order_files, revision, startup, wake
 from schema.config import DatabaseConfig
 from schema.errors import StartError
-from schema.imports import Imported
+from schema.import_ledger import Imported, shown
 
 _BAR_WIDTH = 30
 _SAY_SECONDS = 10.0
@@ -72,11 +72,11 @@ class _StoppedError(StartError):
 def _report(done: Imported, path: Path, *, rejects_path: Path, was_done: bool) -> int:
     counts = f"{done.placed:,} orders placed, {done.rejected:,} lines rejected"
     known = " has been imported before" if was_done else ""
-    print(f"{imports.shown(path)}{known}: {counts}")
+    print(f"{shown(path)}{known}: {counts}")
     if was_done:
         print("nothing is done now; --again places its orders once more")
     if done.rejected:
-        print(f"{imports.shown(rejects_path)} has the rejected lines, with reasons")
+        print(f"{shown(rejects_path)} has the rejected lines, with reasons")
     return 1 if done.rejected else 0
 
 

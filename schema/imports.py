@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import psycopg
 
 from schema import batch, logs
-from schema.errors import OrderNotTakenError, OrdersError, StartError
+from schema.errors import OrderNotTakenError, OrdersError
+from schema.import_ledger import Imported, ImportedElsewhereError, ImportStateError, advance, begin, shown
 from schema.order_files import Entry, Format, Place, read
 from schema.orders import NewOrder
 from schema.rejects import Reject, Rejects
@@ -30,86 +31,8 @@ https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
 
-_IMPORTED_ELSEWHERE = "another process is importing the same file: this one stops"
-
-
-class ImportStateError(StartError):
-    """The file can't be imported as it is now; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """How far the file was imported: `place`, and what became of its entries."""
-
-    place: Place
-    placed: int
-    rejected: int
-    rejected_bytes: int
-    finished: bool
-
-
 class _RefusedError(OrdersError):
     """The database refuses a row of a chunk."""
-
-
-_BEGIN = """
-INSERT INTO imports (sha256, path)
-VALUES (%(sha256)s, %(path)s)
-ON CONFLICT (sha256) DO NOTHING
-"""
-
-_ANEW = """
-UPDATE imports
-SET path = %(path)s,
-    line = 0,
-    position = 0,
-    placed = 0,
-    rejected = 0,
-    rejected_bytes = 0,
-    started_at = clock_timestamp(),
-    finished_at = NULL
-WHERE sha256 = %(sha256)s
-  AND finished_at IS NOT NULL
-"""
-
-_GIVE_UP_OTHERS = """
-UPDATE imports
-SET finished_at = clock_timestamp()
-WHERE path = %(path)s
-  AND sha256 <> %(sha256)s
-  AND finished_at IS NULL
-"""
-
-_CHANGED = """
-SELECT line
-FROM imports
-WHERE path = %(path)s
-  AND sha256 <> %(sha256)s
-  AND finished_at IS NULL
-  AND line > 0
-  AND NOT EXISTS (SELECT FROM imports WHERE sha256 = %(sha256)s)
-ORDER BY started_at DESC
-LIMIT 1
-"""
-
-_STATE = """
-SELECT line, position, placed, rejected, rejected_bytes, finished_at IS NOT NULL
-FROM imports
-WHERE sha256 = %(sha256)s
-"""
-
-_ADVANCE = """
-UPDATE imports
-SET line = %(line)s,
-    position = %(position)s,
-    placed = %(placed)s,
-    rejected = %(rejected)s,
-    rejected_bytes = %(rejected_bytes)s,
-    finished_at = CASE WHEN %(finished)s THEN clock_timestamp() END
-WHERE sha256 = %(sha256)s
-  AND position = %(from)s
-  AND finished_at IS NULL
-"""
 
 
 def import_file(
@@ -124,18 +47,18 @@ def import_file(
 ) -> Imported:
     """Place the orders of a file in their order; return what became of it.
 
-    Goes on where an earlier import of the same bytes has stopped; does nothing if that was the end. With
-    `again` a finished import begins anew, and what an earlier content of the file has left unfinished is
-    given up. Entries that are no orders, or that the database refuses, go to `rejects_path`. `on_chunk` is
+    Goes on where an earlier import of the same bytes has stopped; does nothing if that was the end, unless
+    `again`. Entries that are no orders, or that the database refuses, go to `rejects_path`. `on_chunk` is
     called after each commit.
 
-    Raises `ImportStateError`, also if the file is changed meanwhile, `rejects.RejectsInTheWayError`,
-    `order_files.UnreadableFileError`, or `psycopg.Error`. What was committed by then stays placed.
+    Raises `import_ledger.ImportStateError`, also if the file is changed meanwhile,
+    `rejects.RejectsInTheWayError`, `order_files.UnreadableFileError`, or `psycopg.Error`. What was committed
+    by then stays placed.
     """
     with path.open("rb") as file:
         _lock(file, path)
         sha256 = _hash(file)
-        done = _begin(connection, sha256, path, again=again)
+        done = begin(connection, sha256, path, again=again)
         if done.finished:
             return done
         with Rejects(rejects_path, keep_bytes=done.rejected_bytes) as rejects:
@@ -146,13 +69,8 @@ def import_file(
         if _hash(file) != sha256:
             raise ImportStateError(f"{shown(path)} was changed while it was imported: put it back as it was")
         finished = replace(done, finished=True)
-        _advance(connection, done, finished, sha256=sha256)
+        advance(connection, done, finished, sha256=sha256)
         return finished
-
-
-def shown(path: Path) -> str:
-    """Return a path as text that can be stored and printed, whatever bytes it has."""
-    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _lock(file: BufferedReader, path: Path) -> None:
@@ -162,7 +80,7 @@ def _lock(file: BufferedReader, path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ImportStateError(_IMPORTED_ELSEWHERE) from None
+        raise ImportedElsewhereError from None
 
 
 def _hash(file: BufferedReader) -> bytes:
@@ -197,23 +115,6 @@ def _chunks(
         done = now
         yield done
         size, refusal = min(2 * size, most), ""
-
-
-def _begin(connection: psycopg.Connection[Any], sha256: bytes, path: Path, *, again: bool) -> Imported:
-    names = {"sha256": sha256, "path": shown(path.absolute())}
-    changed = connection.execute(_CHANGED, names).fetchone()
-    if changed is not None and not again:
-        raise ImportStateError(
-            f"{shown(path)} has changed since its import stopped after line {changed[0]:,}: "
-            "put it back as it was, or import all of it with --again"
-        )
-    connection.execute(_BEGIN, names)
-    if again:
-        connection.execute(_ANEW, names)
-        connection.execute(_GIVE_UP_OTHERS, names)
-    row = connection.execute(_STATE, names).fetchone()
-    assert row is not None  # noqa: S101 - just inserted, and nothing deletes it
-    return Imported(Place(*row[:2]), *row[2:])
 
 
 class _Chunk:
@@ -270,7 +171,7 @@ def _place(
             rejected_bytes=rejects.add(chunk.rejects),
             finished=False,
         )
-        _advance(connection, done, now, sha256=sha256)
+        advance(connection, done, now, sha256=sha256)
     return now
 
 
@@ -285,19 +186,3 @@ def _insert(connection: psycopg.Connection[Any], chunk: _Chunk) -> None:
         raise
     if taken != chunk.placed:
         raise _RefusedError(str(OrderNotTakenError()))
-
-
-def _advance(connection: psycopg.Connection[Any], done: Imported, now: Imported, *, sha256: bytes) -> None:
-    """Note how far the import is; raise `ImportStateError` if another process has moved it meanwhile."""
-    values = {
-        "sha256": sha256,
-        "from": done.place.position,
-        "line": now.place.line,
-        "position": now.place.position,
-        "placed": now.placed,
-        "rejected": now.rejected,
-        "rejected_bytes": now.rejected_bytes,
-        "finished": now.finished,
-    }
-    if connection.execute(_ADVANCE, values).rowcount != 1:
-        raise ImportStateError(_IMPORTED_ELSEWHERE)

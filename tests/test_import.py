@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from schema.connection import Connection
-from schema.imports import Imported, ImportStateError, import_file
+from schema.import_ledger import Imported, ImportStateError
+from schema.imports import import_file
 from schema.order_files import Format
 
 ORDERS = [sys.executable, "-c", "import sys; from schema.cli import main; sys.exit(main())", "import"]
@@ -240,6 +241,24 @@ def test_changed_file_that_is_imported_again_leaves_nothing_in_its_way(
     assert users(connection) == [f"user {number}" for number in (1, 2, 4, 5, 6)]
 
 
+def test_content_that_was_left_unfinished_for_another_goes_on_where_it_was(
+    file: Path, connection: Connection
+) -> None:
+    before, rejects = file.read_text(), file.with_name(file.name + ".rejected.ndjson")
+    with pytest.raises(StopError):
+        do(connection, file, on_chunk=stop_after(1))
+    kept = rejects.rename(file.with_name("kept"))
+    file.write_text(line("user 4"))
+    do(connection, file, again=True)
+
+    file.write_text(before)
+    kept.rename(rejects)
+    done = do(connection, file)
+
+    assert (done.finished, done.placed, done.rejected) == (True, 3, 2)
+    assert users(connection) == ["user 1", "user 2", "user 4", "user 3"]
+
+
 @pytest.mark.parametrize("what", ["appended", "cut"])
 def test_file_that_changes_while_it_is_imported_is_an_error_and_can_be_put_back(
     file: Path, connection: Connection, what: str
@@ -407,10 +426,9 @@ def users_count(connection: Connection) -> int:
     return int(row[0])
 
 
+@pytest.mark.direct  # Nothing is heard through a pooler.
 def test_idle_workers_are_woken(file: Path, connect: Callable[[], Connection], database_url: str) -> None:
     listener = connect()
-    if not listener.direct:
-        pytest.skip("nothing is heard through a pooler")
     listener.execute("LISTEN orders")
 
     run(file, url=database_url, status=1)

@@ -1,0 +1,129 @@
+"""How far each file was imported, as the table `imports` has it; a file is known by its content."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from schema.errors import StartError
+from schema.order_files import Place
+
+
+class ImportStateError(StartError):
+    """The file can't be imported as it is now; the message says why and what to do."""
+
+
+class ImportedElsewhereError(ImportStateError):
+    """Somebody else is at it."""
+
+    def __init__(self) -> None:
+        super().__init__("another process is importing the same file: this one stops")
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """How far the file was imported: `place`, and what became of its entries."""
+
+    place: Place
+    placed: int
+    rejected: int
+    rejected_bytes: int
+    finished: bool
+
+
+_BEGIN = """
+INSERT INTO imports (sha256, path)
+VALUES (%(sha256)s, %(path)s)
+ON CONFLICT (sha256) DO NOTHING
+"""
+
+_ANEW = """
+UPDATE imports
+SET path = %(path)s,
+    line = 0,
+    position = 0,
+    placed = 0,
+    rejected = 0,
+    rejected_bytes = 0,
+    started_at = clock_timestamp(),
+    finished_at = NULL
+WHERE sha256 = %(sha256)s
+  AND finished_at IS NOT NULL
+"""
+
+_CHANGED = """
+SELECT line
+FROM (
+    SELECT sha256, line, finished_at
+    FROM imports
+    WHERE path = %(path)s
+    ORDER BY started_at DESC
+    LIMIT 1
+) AS latest
+WHERE sha256 <> %(sha256)s
+  AND finished_at IS NULL
+  AND line > 0
+  AND NOT EXISTS (SELECT FROM imports WHERE sha256 = %(sha256)s)
+"""
+
+_STATE = """
+SELECT line, position, placed, rejected, rejected_bytes, finished_at IS NOT NULL
+FROM imports
+WHERE sha256 = %(sha256)s
+"""
+
+_ADVANCE = """
+UPDATE imports
+SET line = %(line)s,
+    position = %(position)s,
+    placed = %(placed)s,
+    rejected = %(rejected)s,
+    rejected_bytes = %(rejected_bytes)s,
+    finished_at = CASE WHEN %(finished)s THEN clock_timestamp() END
+WHERE sha256 = %(sha256)s
+  AND position = %(from)s
+  AND finished_at IS NULL
+"""
+
+
+def begin(connection: psycopg.Connection[Any], sha256: bytes, path: Path, *, again: bool) -> Imported:
+    """Enter the file, and return how far it was imported; with `again` a finished one begins anew.
+
+    Raises `ImportStateError` if `path` was last imported with another content, and not to its end.
+    """
+    names = {"sha256": sha256, "path": shown(path.absolute())}
+    changed = connection.execute(_CHANGED, names).fetchone()
+    if changed is not None and not again:
+        raise ImportStateError(
+            f"{shown(path)} has changed since its import stopped after line {changed[0]:,}: "
+            "put it back as it was, or import all of it with --again"
+        )
+    connection.execute(_BEGIN, names)
+    if again:
+        connection.execute(_ANEW, names)
+    row = connection.execute(_STATE, names).fetchone()
+    assert row is not None  # noqa: S101 - just inserted, and nothing deletes it
+    return Imported(Place(*row[:2]), *row[2:])
+
+
+def shown(path: Path) -> str:
+    """Return a path as text that can be stored and printed, whatever bytes it has."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def advance(connection: psycopg.Connection[Any], done: Imported, now: Imported, *, sha256: bytes) -> None:
+    """Note how far the import is; raise `ImportedElsewhereError` if another process has moved it."""
+    values = {
+        "sha256": sha256,
+        "from": done.place.position,
+        "line": now.place.line,
+        "position": now.place.position,
+        "placed": now.placed,
+        "rejected": now.rejected,
+        "rejected_bytes": now.rejected_bytes,
+        "finished": now.finished,
+    }
+    if connection.execute(_ADVANCE, values).rowcount != 1:
+        raise ImportedElsewhereError
