@@ -58,7 +58,7 @@ class Processes:
         status = process.wait()
         if not self._stopping.is_set():
             _log.error("process_ended", pid=process.pid, status=status)
-            self._stopping.wait(process.pause_seconds)
+            self._stopping.wait(pause_seconds(process.early_deaths))
         self._ended.put(process)
 
     def _stop(self, stop: StopSignals) -> None:
@@ -111,16 +111,14 @@ class _Process:
         self.early_deaths = self.early_deaths + 1 if early else 0
         return status
 
-    @property
-    def pause_seconds(self) -> float:
-        """How long to wait before it is replaced."""
-        if not self.early_deaths:
-            return 0.0
-        return PAUSES_SECONDS[min(self.early_deaths, len(PAUSES_SECONDS)) - 1]
-
     def send(self, number: signal.Signals) -> None:
         """Signal it, unless it has ended."""
         self._process.send_signal(number)
+
+
+def pause_seconds(early_deaths: int) -> float:
+    """Return how long to wait after so many early deaths in a row: not at all after none."""
+    return (0.0, *PAUSES_SECONDS)[min(early_deaths, len(PAUSES_SECONDS))]
 
 
 def end_with_the_parent() -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from orders_api.processes import pause_seconds
+
 COUNT = 3
 
 
@@ -124,6 +126,10 @@ def refuses(port: int) -> bool:
     except ConnectionRefusedError:
         return True
     return False
+
+
+def test_pauses_before_the_next_start_grow_with_each_early_death_in_a_row() -> None:
+    assert [pause_seconds(deaths) for deaths in (0, 1, 2, 3, 6, 1000)] == [0, 1, 2, 4, 30, 30]
 
 
 def test_bad_count_is_named(start_api: Callable[..., Any], database_url: str) -> None:
