@@ -62,27 +62,23 @@ class Exchanged:
     swallowed: set[Fence] = field(default_factory=set)
 
 
+# One UPDATE moves both, each row by its own state: a second one would parse and check all constraints again,
+# which is a third of an exchange of one. No joins: a generic plan makes them loops within loops, quadratic in
+# the slots. `IS TRUE` keeps the pairs a hash table instead, and `width_bucket` searches the tickets by halves.
 EXCHANGE = """
 WITH finished AS MATERIALIZED (
     SELECT order_id, attempt
     FROM unnest(%(order_ids)s::uuid[], %(attempts)s::integer[]) AS finished (order_id, attempt)
 ),
 held AS MATERIALIZED (
-    SELECT orders.order_id, orders.attempt
+    SELECT order_id, attempt
     FROM orders
-    JOIN finished USING (order_id, attempt)
-    WHERE orders.order_id = ANY (ARRAY (SELECT order_id FROM finished))
-      AND orders.worker_id = %(worker_id)s
-      AND orders.status = 'processing'
-    ORDER BY orders.seq
-    FOR NO KEY UPDATE OF orders SKIP LOCKED
-),
-completed AS (
-    UPDATE orders
-    SET status = 'completed',
-        finished_at = clock_timestamp()
-    WHERE order_id = ANY (ARRAY (SELECT order_id FROM held))
-    RETURNING order_id, attempt
+    WHERE order_id = ANY (ARRAY (SELECT order_id FROM finished))
+      AND ((order_id, attempt) IN (SELECT order_id, attempt FROM finished)) IS TRUE
+      AND worker_id = %(worker_id)s
+      AND status = 'processing'
+    ORDER BY seq
+    FOR NO KEY UPDATE SKIP LOCKED
 ),
 standing AS MATERIALIZED (
     SELECT clock_timestamp() AS at,
@@ -94,7 +90,7 @@ allowance AS MATERIALIZED (
     FROM standing
 ),
 returned AS MATERIALIZED (
-    SELECT order_id, clock_timestamp() AS at
+    SELECT order_id, seq, clock_timestamp() AS at
     FROM orders
     WHERE in_line
       AND attempt > 0
@@ -104,7 +100,7 @@ returned AS MATERIALIZED (
     FOR NO KEY UPDATE SKIP LOCKED
 ),
 fresh AS MATERIALIZED (
-    SELECT order_id, clock_timestamp() AS at
+    SELECT order_id, seq, clock_timestamp() AS at
     FROM orders
     WHERE in_line
       AND seq >= %(floor)s::bigint
@@ -113,26 +109,35 @@ fresh AS MATERIALIZED (
     FOR NO KEY UPDATE SKIP LOCKED
 ),
 next AS MATERIALIZED (
-    SELECT order_id, at FROM returned
+    SELECT order_id, seq, at FROM returned
     UNION ALL
-    SELECT order_id, at FROM fresh
+    SELECT order_id, seq, at FROM fresh
+    ORDER BY seq
 ),
-claimed AS (
+moved AS (
     UPDATE orders
-    SET status = 'processing',
+    SET status = CASE WHEN in_line THEN 'processing' ELSE 'completed' END,
         worker_id = %(worker_id)s,
-        attempt = attempt + 1,
-        attempt_limit = COALESCE(attempt_limit, attempt + %(max_attempts)s::integer),
-        started_at = GREATEST(next.at, %(since)s::timestamptz)
-    FROM next
-    WHERE orders.order_id = next.order_id
-      AND orders.order_id = ANY (ARRAY (SELECT order_id FROM next))
-    RETURNING orders.order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, created_at,
-              started_at
+        attempt = CASE WHEN in_line THEN attempt + 1 ELSE attempt END,
+        attempt_limit = CASE
+            WHEN in_line THEN COALESCE(attempt_limit, attempt + %(max_attempts)s::integer)
+            ELSE attempt_limit
+        END,
+        started_at = CASE
+            WHEN in_line THEN GREATEST(
+                (ARRAY (SELECT at FROM next))[width_bucket(seq, ARRAY (SELECT seq FROM next))],
+                %(since)s::timestamptz)
+            ELSE started_at
+        END,
+        finished_at = CASE WHEN NOT in_line THEN clock_timestamp() END
+    WHERE order_id = ANY (ARRAY (SELECT order_id FROM held UNION ALL SELECT order_id FROM next))
+    RETURNING order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, created_at, started_at,
+              status
 )
 SELECT order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, created_at, started_at,
        'claimed' AS outcome
-FROM claimed
+FROM moved
+WHERE status = 'processing'
 UNION ALL
 SELECT order_id, attempt, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        CASE
@@ -148,7 +153,7 @@ SELECT order_id, attempt, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
                'lost')
        END
 FROM finished
-WHERE (order_id, attempt) NOT IN (SELECT order_id, attempt FROM completed)
+WHERE (order_id, attempt) NOT IN (SELECT order_id, attempt FROM moved WHERE status = 'completed')
 UNION ALL
 SELECT NULL, NULL, NULL, (SELECT count(*) FROM next), NULL, NULL, NULL, at, NULL,
        CASE WHEN NOT alive THEN 'dead' WHEN paused THEN 'paused' ELSE 'alive' END

@@ -25,6 +25,7 @@ from schema import cancel, completion, exchange, pause, redrive, rescue, retries
 LOCK = "FOR NO KEY UPDATE SKIP LOCKED"
 LOCK_ORDERS = "FOR NO KEY UPDATE OF orders SKIP LOCKED"
 LOCK_WORKERS = "FOR NO KEY UPDATE OF workers SKIP LOCKED"
+LOCK_FINISHED = f"AND status = 'processing' ORDER BY seq {LOCK}"
 WORKER = "AND worker_id = %(worker_id)s"
 PROCESSING = "AND status = 'processing'"
 HELD_ORDERS = "ANY (ARRAY (SELECT order_id FROM held))"
@@ -67,24 +68,28 @@ EXCHANGE = _of(
     "EXCHANGE",
     (
         "completes another worker's claim",
-        "AND orders.worker_id = %(worker_id)s AND orders.status = 'processing' ORDER BY",
-        "AND orders.status = 'processing' ORDER BY",
+        "AND worker_id = %(worker_id)s AND status = 'processing' ORDER BY",
+        "AND status = 'processing' ORDER BY",
     ),
-    ("completes a later attempt", "JOIN finished USING (order_id, attempt)", "JOIN finished USING (order_id)"),
-    ("completes in any state", "AND orders.status = 'processing' ORDER BY", "ORDER BY"),
-    ("waits for a finished order's row", LOCK_ORDERS, "FOR NO KEY UPDATE OF orders"),
-    ("locks no finished order", LOCK_ORDERS),
-    ("is stopped by a foreign key to a finished order", LOCK_ORDERS, "FOR UPDATE OF orders SKIP LOCKED"),
+    ("completes a later attempt", "AND ((order_id, attempt) IN (SELECT order_id, attempt FROM finished)) IS TRUE"),
+    ("completes in any state", "AND status = 'processing' ORDER BY", "ORDER BY"),
+    ("waits for a finished order's row", LOCK_FINISHED, "AND status = 'processing' ORDER BY seq FOR NO KEY UPDATE"),
+    ("locks no finished order", LOCK_FINISHED, "AND status = 'processing' ORDER BY seq"),
+    (
+        "is stopped by a foreign key to a finished order",
+        LOCK_FINISHED,
+        "AND status = 'processing' ORDER BY seq FOR UPDATE SKIP LOCKED",
+    ),
     (
         "completes all that is of this worker",
-        "WHERE order_id = ANY (ARRAY (SELECT order_id FROM held)) RETURNING",
-        "WHERE status = 'processing' AND worker_id = %(worker_id)s RETURNING",
+        "UNION ALL SELECT order_id FROM next)) RETURNING",
+        "UNION ALL SELECT order_id FROM next)) OR (status = 'processing' AND worker_id = %(worker_id)s) RETURNING",
     ),
     (
         "names the orders no second time",
-        "WHERE orders.order_id = ANY (ARRAY (SELECT order_id FROM finished)) AND",
+        "WHERE order_id = ANY (ARRAY (SELECT order_id FROM finished)) AND",
         "WHERE",
-        "the join says it already; this form keeps the plan to the primary key",
+        "the pairs say it already; this form keeps the plan to the primary key",
     ),
     ("counts a dead worker as alive", "worker_id = %(worker_id)s AND dead_at IS NULL) AS alive", "worker_id = %(worker_id)s) AS alive"),
     ("counts the dead as alive while anybody lives", "worker_id = %(worker_id)s AND dead_at IS NULL) AS alive", "dead_at IS NULL) AS alive"),
@@ -109,15 +114,14 @@ EXCHANGE = _of(
     ("locks no fresh order", "FROM returned) FOR NO KEY UPDATE SKIP LOCKED", "FROM returned)"),
     ("is stopped by a foreign key to a fresh order", "FROM returned) FOR NO KEY UPDATE", "FROM returned) FOR UPDATE"),
     ("gives the claim no owner", "worker_id = %(worker_id)s, attempt = ", "attempt = "),
-    ("counts no attempt", "attempt = attempt + 1", "attempt = attempt"),
+    ("counts no attempt", "THEN attempt + 1 ELSE", "THEN attempt ELSE"),
+    ("counts a completion as an attempt", "attempt + 1 ELSE attempt END", "attempt + 1 ELSE attempt + 1 END"),
     ("grants each attempt new ones", "COALESCE(attempt_limit, attempt + %(max_attempts)s::integer)", "attempt + %(max_attempts)s::integer"),
-    ("dates a claim before the last exchange", "GREATEST(next.at, %(since)s::timestamptz)", "next.at"),
-    (
-        "names the claimed orders no second time",
-        "WHERE orders.order_id = next.order_id AND orders.order_id = ANY (ARRAY (SELECT order_id FROM next))",
-        "WHERE orders.order_id = next.order_id",
-        "the join says it already; this form keeps the plan to the primary key",
-    ),
+    ("grants a completion new attempts", "ELSE attempt_limit END", "ELSE attempt + 100 END"),
+    ("dates a claim before the last exchange", ", %(since)s::timestamptz)", ")"),
+    ("dates a completed order's start anew", "ELSE started_at END", "ELSE clock_timestamp() END"),
+    ("claims nothing that it has locked", "FROM held UNION ALL SELECT order_id FROM next))", "FROM held))"),
+    ("completes nothing that it has locked", "(ARRAY (SELECT order_id FROM held UNION ALL", "(ARRAY ("),
     ("takes another order for the finished one", "WHERE orders.order_id = finished.order_id AND orders.attempt", "WHERE orders.attempt"),
     ("takes an earlier attempt for the present one", "AND orders.attempt = finished.attempt"),
     ("takes another worker's claim for its own", "AND orders.worker_id = %(worker_id)s AND orders.status IN ('processing', 'completed')", "AND orders.status IN ('processing', 'completed')"),
@@ -127,7 +131,8 @@ EXCHANGE = _of(
     ("takes busy for lost", "ELSE 'busy' END", "ELSE 'lost' END"),
     ("takes all that it did not complete for swallowed", "(order_id, attempt) IN (SELECT order_id, attempt FROM held)", "true"),
     ("takes an earlier attempt beside the present one for swallowed", "(order_id, attempt) IN (SELECT order_id, attempt FROM held)", "order_id IN (SELECT order_id FROM held)"),
-    ("forgets an earlier attempt beside the present one", "(order_id, attempt) NOT IN (SELECT order_id, attempt FROM completed)", "order_id <> ALL (ARRAY (SELECT order_id FROM completed))"),
+    ("forgets an earlier attempt beside the present one", "(order_id, attempt) NOT IN (SELECT order_id, attempt FROM moved WHERE status = 'completed')", "order_id <> ALL (ARRAY (SELECT order_id FROM moved WHERE status = 'completed'))"),
+    ("takes what it claims again for what it completed", "FROM moved WHERE status = 'completed')", "FROM moved)"),
 )  # fmt: skip
 
 STRAYS = _of(
