@@ -4,6 +4,7 @@ import falcon
 
 from orders_api.database import Database
 from schema import metrics
+from schema.metrics import Percentiles
 
 
 class MetricsResource:
@@ -14,7 +15,7 @@ class MetricsResource:
         self._simulated_seconds = simulated_seconds
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Show the counts of this moment and the times in whole seconds."""
+        """Show the counts of this moment; the original's two times are in whole seconds."""
         with self._database.connection() as connection:
             now = metrics.read(connection, simulated_seconds=self._simulated_seconds)
         resp.media = {
@@ -22,9 +23,22 @@ class MetricsResource:
             "status_counts": {f"{status}_orders": count for status, count in now.counts.items()},
             "average_processing_time": now.average_processing_time,
             "estimated_processing_time": now.estimated_processing_time,
+            "arrivals_per_second": _rounded(now.arrival_rate),
+            "completions_per_second": _rounded(now.completion_rate),
+            "wait_seconds": _percentiles(now.wait),
+            "processing_seconds": _percentiles(now.processing),
+            "oldest_pending_seconds": now.oldest_pending_seconds,
             "live_workers": now.live_workers,
             "live_slots": now.live_slots,
             "paused": now.paused,
         }
 
     on_head = on_get
+
+
+def _percentiles(sample: Percentiles) -> dict[str, float | None]:
+    return {"p50": _rounded(sample.p50), "p95": _rounded(sample.p95), "p99": _rounded(sample.p99)}
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 3)

@@ -1,20 +1,22 @@
-"""Wake the workers after a commit, from a thread of its own, so that no request ever waits for it."""
+"""What follows the commit of an order, from a thread of its own, so that no request ever waits for it."""
 
 import threading
+import time
 from typing import Self
 
-from schema import logs, wake
+from schema import logs, tally, wake
 from schema.connection import Connection
 
 _PAUSE_SECONDS = 0.01
 _RETRY_SECONDS = 1.0
+_FOLD_SECONDS = 1.0
 _STOP_SECONDS = 2.0
 
 _log = logs.Log(__name__)
 
 
 class Notifier:
-    """Sends one wake-up at a time; those asked for meanwhile become one more.
+    """Sends one wake-up at a time; those asked for meanwhile become one more. Folds the tally now and then.
 
     A lost wake-up costs an order at most one poll of the workers, so every failure here is only noted.
     """
@@ -25,6 +27,7 @@ class Notifier:
         self._stopped = threading.Event()
         self._connection: Connection | None = None
         self._failing = False
+        self._fold_at = 0.0
         self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
 
     def __enter__(self) -> Self:
@@ -59,6 +62,10 @@ class Notifier:
             if self._connection is None:
                 self._connection = Connection.open(self._url, name="orders-api wake-up")
             wake.notify(self._connection)
+            if time.monotonic() >= self._fold_at:
+                # The workers do it too, but there may be none.
+                self._fold_at = time.monotonic() + _FOLD_SECONDS
+                tally.fold(self._connection)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next wake-up tries again
             self._disconnect()
             if not self._failing:

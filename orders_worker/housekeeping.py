@@ -10,7 +10,7 @@ import psycopg
 from orders_worker.bell import Bell
 from orders_worker.lookout import Lookout
 from orders_worker.pulse import Pulse
-from schema import idempotency, logs, rescue, retries, revision, wake, workers
+from schema import idempotency, logs, rescue, retries, revision, tally, wake, workers
 from schema.connection import REPLY_SECONDS, Connection, statement_timeout_seconds
 from schema.errors import StartError
 
@@ -137,6 +137,7 @@ class Housekeeping:
             self._sweep,
             self._return_due,
             self._patrol,
+            self._fold,
             self._prune_workers,
             self._prune_keys,
             self._check_schema,
@@ -177,6 +178,12 @@ class Housekeeping:
         if patrolled.moved:
             _log.info("orders_rescued", count=patrolled.moved)
         return patrolled.moved
+
+    def _fold(self, connection: Connection) -> int:
+        # After a full fold there is more to do, but it is no reason to look for orders.
+        while tally.fold(connection) == tally.FOLD_LIMIT:
+            pass
+        return 0
 
     def _prune_workers(self, connection: Connection) -> int:
         if self._prune_workers_now.due():

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Sequence
 
-from schema import fcfs, import_command, migrate, pause, revision, run, startup, wake
+from schema import fcfs, import_command, migrate, pause, revision, run, startup, tally, wake
 from schema.config import DatabaseConfig, ServiceConfig
 from schema.connection import Connection
 
@@ -57,6 +57,14 @@ def _verify_fcfs() -> int:
     return 0 if verdict.is_clean else 1
 
 
+def _recount() -> int:
+    with _connection() as connection:
+        connection.reply_seconds = tally.RECOUNT_SECONDS
+        tally.recount(connection)
+    print("the tally is what the orders' rows say")
+    return 0
+
+
 def _connection() -> Connection:
     connection = startup.connect(DatabaseConfig.from_environment().resolve(), name="orders")
     revision.check(connection)
@@ -68,6 +76,7 @@ _COMMANDS: dict[str, tuple[Callable[[], int], str]] = {
     "pause": (_pause, "have every worker claim nothing new"),
     "resume": (_resume, "have the workers claim again"),
     "run": (_run, "migrate, then run the API and one worker until Ctrl-C"),
+    "recount": (_recount, "make the tally of the metrics anew, after orders were written with triggers off"),
     "verify-fcfs": (_verify_fcfs, "check that orders were claimed first come, first served, and once"),
 }
 """The commands that take no arguments, each with what it does."""

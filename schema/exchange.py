@@ -62,9 +62,9 @@ class Exchanged:
     swallowed: set[Fence] = field(default_factory=set)
 
 
-# One UPDATE moves both, each row by its own state: a second one would parse and check all constraints again,
-# which is a third of an exchange of one. No joins: a generic plan makes them loops within loops, quadratic in
-# the slots. `IS TRUE` keeps the pairs a hash table instead, and `width_bucket` searches the tickets by halves.
+# One UPDATE moves both, each row by its own state: a second one would read and check all constraints again,
+# which is a sixth of an exchange of one. No joins: a generic plan makes them loops within loops, quadratic in
+# the slots. `IS TRUE` keeps the pairs a hash table instead, and `width_bucket` halves its way to a ticket.
 EXCHANGE = """
 WITH finished AS MATERIALIZED (
     SELECT order_id, attempt

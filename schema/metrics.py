@@ -1,4 +1,4 @@
-"""Count the orders by state and estimate how long the waiting ones will take."""
+"""The queue in numbers, at a cost that grows neither with its history nor with its line."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,15 +7,32 @@ from typing import Any
 
 import psycopg
 
+from schema import tally
 from schema.states import Status
+from schema.tally import Tally
+
+SAMPLE = 1000
+"""How many of the orders that were claimed last the percentiles are made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Seconds that half, 95 % and 99 % of a sample did not exceed; None where the sample is empty."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """`counts` has every state. Times are whole seconds, rounded half up.
+    """`counts` has every state. The first two times are whole seconds, rounded half up.
 
     `average_processing_time` is the mean from insert to completion, 0 when nothing has completed;
-    `estimated_processing_time` the time to work off what is pending and processing.
+    `estimated_processing_time` the time to work off what is pending and processing. Rates are orders a second
+    over the last one or two minutes. `wait` is the time in line and `processing` the time in a slot, of
+    the last `SAMPLE` orders claimed. `oldest_pending_seconds` is how long the first in line has been in it,
+    None when there is none.
     """
 
     counts: Mapping[Status, int]
@@ -24,16 +41,12 @@ class Metrics:
     live_workers: int
     live_slots: int
     paused: bool
+    arrival_rate: float
+    completion_rate: float
+    wait: Percentiles
+    processing: Percentiles
+    oldest_pending_seconds: int | None
 
-
-_COUNTS = """
-SELECT status,
-       count(*),
-       avg(EXTRACT(epoch FROM finished_at - created_at)) FILTER (WHERE status = 'completed'),
-       avg(EXTRACT(epoch FROM finished_at - started_at)) FILTER (WHERE status = 'completed')
-FROM orders
-GROUP BY status
-"""
 
 _WORKERS = """
 SELECT count(*),
@@ -44,29 +57,59 @@ WHERE dead_at IS NULL
   AND heartbeat_at > clock_timestamp() - make_interval(secs => lease_seconds)
 """
 
+_TIMES = f"""
+WITH recent AS MATERIALIZED (
+    SELECT status,
+           EXTRACT(epoch FROM started_at - queued_at)::float8 AS waited,
+           EXTRACT(epoch FROM finished_at - started_at)::float8 AS took
+    FROM orders
+    WHERE started_at IS NOT NULL
+    ORDER BY started_at DESC
+    LIMIT {SAMPLE}
+)
+SELECT percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY waited),
+       percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY took)
+           FILTER (WHERE status = 'completed'),
+       (SELECT EXTRACT(epoch FROM clock_timestamp() - queued_at)::bigint
+        FROM orders
+        WHERE in_line
+        ORDER BY seq
+        LIMIT 1)
+FROM recent
+"""
+
 
 def read(connection: psycopg.Connection[Any], *, simulated_seconds: float) -> Metrics:
     """Return the numbers of this moment.
 
     `simulated_seconds` is what an order is taken to need in a slot while none has completed.
     """
-    counts = dict.fromkeys(Status, 0)
-    average = in_slot = None
-    for status, count, to_completion, slot_time in connection.execute(_COUNTS):
-        counts[Status(status)] = count
-        if status == Status.COMPLETED:
-            average, in_slot = to_completion, slot_time
+    now = tally.read(connection)
     workers, slots, paused = connection.execute(_WORKERS).fetchone() or (0, 0, False)
-    ahead = counts[Status.PENDING] + counts[Status.PROCESSING]
-    seconds_each = Decimal(str(simulated_seconds)) if in_slot is None else in_slot
+    waited, took, oldest = connection.execute(_TIMES).fetchone() or (None, None, None)
     return Metrics(
-        counts=counts,
-        average_processing_time=_whole(average or Decimal(0)),
-        estimated_processing_time=_whole(ahead * seconds_each / max(slots, 1)),
+        counts=now.counts,
+        average_processing_time=_whole(_mean(now.seconds_to_completion, now.counts[Status.COMPLETED])),
+        estimated_processing_time=_estimate(now, slots=slots, simulated_seconds=simulated_seconds),
         live_workers=workers,
         live_slots=slots,
         paused=paused,
+        arrival_rate=now.arrival_rate,
+        completion_rate=now.completion_rate,
+        wait=Percentiles(*(waited or (None, None, None))),
+        processing=Percentiles(*(took or (None, None, None))),
+        oldest_pending_seconds=oldest,
     )
+
+
+def _estimate(now: Tally, *, slots: int, simulated_seconds: float) -> int:
+    ahead = now.counts[Status.PENDING] + now.counts[Status.PROCESSING]
+    each = _mean(now.seconds_in_slot, now.timed) if now.timed else Decimal(str(simulated_seconds))
+    return _whole(ahead * each / max(slots, 1))
+
+
+def _mean(total: Decimal, count: int) -> Decimal:
+    return total / count if count else Decimal(0)
 
 
 def _whole(seconds: Decimal) -> int:

@@ -6,7 +6,7 @@ import psycopg
 
 from schema.errors import StartError
 
-NEEDED = "0004"
+NEEDED = "0005"
 """The oldest revision that these programs can work with: the newest at their release."""
 
 

@@ -1,7 +1,8 @@
-"""The tables as they are after the newest migration. `alembic check` and a test hold both together.
+"""The queue's tables as they are after the newest migration; `schema.ledgers` has those around them.
 
-Names here are public: people write SQL against them. Statements live beside the functions that run
-them, as plain SQL; this module is where to look a column up.
+`alembic check` and a test hold code and migrations together. Names here are public: people write SQL
+against them. Statements live beside the functions that run them, as plain SQL; this module is where to look
+a column up.
 """
 
 from sqlalchemy import (
@@ -15,8 +16,6 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
-    LargeBinary,
-    MetaData,
     Numeric,
     PrimaryKeyConstraint,
     Table,
@@ -26,20 +25,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from schema.metadata import VACUUMED_OFTEN, metadata
 from schema.states import Outcome, Status
-
-metadata = MetaData()
 
 _NOW = text("clock_timestamp()")
 _TIME = DateTime(timezone=True)
-
-# The defaults wait for a fifth of the table to change; at ten million rows that is for ever.
-_VACUUMED_OFTEN = {
-    "autovacuum_vacuum_scale_factor": "0.01",
-    "autovacuum_vacuum_insert_scale_factor": "0.05",
-    "autovacuum_analyze_scale_factor": "0.02",
-    "autovacuum_vacuum_cost_delay": "0",
-}
 
 
 def _in_range(*times: str) -> str:
@@ -146,7 +136,7 @@ orders = Table(
     comment="The queue: one row an order, kept after it is done.",
     postgresql_with={
         "fillfactor": "50",
-        **_VACUUMED_OFTEN,
+        **VACUUMED_OFTEN,
     },
 )
 
@@ -247,63 +237,4 @@ queue = Table(
     PrimaryKeyConstraint("only_row", name="queue_pkey"),
     CheckConstraint("only_row", name="queue_has_only_one_row"),
     comment="The switch that every worker obeys, and what the schema asks of its programs.",
-)
-
-idempotency_keys = Table(
-    "idempotency_keys",
-    metadata,
-    Column("idempotency_key", Text, nullable=False, comment="The client's name for one submission."),
-    Column(
-        "order_id",
-        Uuid,
-        nullable=False,
-        comment="The order that it became. No foreign key: it would lock orders.",
-    ),
-    Column(
-        "order_hash",
-        LargeBinary,
-        nullable=False,
-        comment="SHA-256 of the order as it was validated: the same key may not come with another.",
-    ),
-    Column("created_at", _TIME, nullable=False, server_default=_NOW, comment="When it was first used."),
-    PrimaryKeyConstraint("idempotency_key", name="idempotency_keys_pkey"),
-    CheckConstraint(
-        "char_length(idempotency_key) BETWEEN 1 AND 255", name="idempotency_keys_key_has_1_to_255_characters"
-    ),
-    comment="The keys that clients gave their submissions, for a day at least.",
-    postgresql_with=_VACUUMED_OFTEN,
-)
-Index("idempotency_keys_age", idempotency_keys.c.created_at)
-
-imports = Table(
-    "imports",
-    metadata,
-    Column(
-        "sha256",
-        LargeBinary,
-        nullable=False,
-        comment="The hash of the whole file: what the file is called does not matter.",
-    ),
-    Column("path", Text, nullable=False, comment="Where it was."),
-    Column("line", BigInteger, nullable=False, server_default=text("0"), comment="Lines done."),
-    Column("position", BigInteger, nullable=False, server_default=text("0"), comment="Bytes done."),
-    Column("placed", BigInteger, nullable=False, server_default=text("0"), comment="Orders placed."),
-    Column(
-        "rejected",
-        BigInteger,
-        nullable=False,
-        server_default=text("0"),
-        comment="Entries that are no orders.",
-    ),
-    Column(
-        "rejected_bytes",
-        BigInteger,
-        nullable=False,
-        server_default=text("0"),
-        comment="How long the file of the rejected ones is.",
-    ),
-    Column("started_at", _TIME, nullable=False, server_default=_NOW, comment="When it began."),
-    Column("finished_at", _TIME, comment="When all of it was done."),
-    PrimaryKeyConstraint("sha256", name="imports_pkey"),
-    comment="The files given to `orders import`: how far each was imported.",
 )

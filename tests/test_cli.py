@@ -29,10 +29,10 @@ def test_migrate_creates_the_tables_and_may_be_repeated(empty_database_url: str)
     second = orders("migrate", url=empty_database_url)
 
     assert (first.returncode, second.returncode) == (0, 0)
-    assert "revision 0004" in second.stdout
+    assert "revision 0005" in second.stdout
 
 
-@pytest.mark.parametrize("command", ["pause", "resume", "verify-fcfs"])
+@pytest.mark.parametrize("command", ["pause", "resume", "recount", "verify-fcfs"])
 def test_a_command_on_an_empty_database_names_the_remedy(empty_database_url: str, command: str) -> None:
     done = orders(command, url=empty_database_url)
 
@@ -48,6 +48,15 @@ def test_pause_stands_until_resume(database_url: str, connection: Connection) ->
     resumed = connection.execute("SELECT paused_at IS NOT NULL FROM queue").fetchone()
 
     assert (paused, resumed) == ((True,), (False,))
+
+
+def test_recount_makes_the_tally_anew(database_url: str, connection: Connection) -> None:
+    connection.execute("UPDATE tally SET pending = 100")
+
+    done = orders("recount", url=database_url)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert connection.execute("SELECT pending FROM tally").fetchall() == [(0,)]
 
 
 SERVED = """

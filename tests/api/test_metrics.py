@@ -86,3 +86,19 @@ def test_average_is_from_insert_to_completion_in_whole_seconds_rounded_half_up(
 
     assert average == 11
     assert isinstance(average, int)
+
+
+def test_rates_percentiles_and_age_are_shown(client: TestClient, connection: Connection) -> None:
+    fill(connection, 30, "pending")
+    fill(
+        connection, 3, "completed",
+        created_at="now()", started_at="now() + INTERVAL '1.5 s'", finished_at="now() + INTERVAL '3.75 s'",
+    )  # fmt: skip
+
+    shown = client.simulate_get("/metrics").json
+
+    assert shown["arrivals_per_second"] == 0.55
+    assert shown["completions_per_second"] == 0
+    assert shown["processing_seconds"] == {"p50": 2.25, "p95": 2.25, "p99": 2.25}
+    assert set(shown["wait_seconds"]) == {"p50", "p95", "p99"}
+    assert isinstance(shown["oldest_pending_seconds"], int)

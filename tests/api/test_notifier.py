@@ -83,3 +83,11 @@ def test_connection_is_opened_by_the_first_order_and_needs_no_flush(
 
     assert heard(listener)
     assert connection.execute(statement).fetchone() == (1,)
+
+
+def test_tally_is_folded_on_the_way(notifier: Notifier, listener: Connection, wait_until: Any) -> None:
+    listener.execute("INSERT INTO tally_changes (pending) VALUES (5), (-5)")
+
+    notifier.notify()
+
+    wait_until(lambda: listener.execute("SELECT count(*) FROM tally_changes").fetchone() == (0,))

@@ -91,6 +91,12 @@ class Agreement(RuleBasedStateMachine):
                 )
 
     @invariant()
+    def tally_is_what_counting_the_rows_says(self) -> None:
+        tallied, counted = self.real.tallied(), self.real.counted()
+        if tallied != counted:
+            raise DifferenceError(self.call, "the tally", real=tallied, model=counted)
+
+    @invariant()
     def ledger_has_completed_orders_only_and_each_once(self) -> None:
         paid = [entry.order_id for entry in Queue(self.database).rows(Entry)]
         assert len(paid) == len(set(paid))

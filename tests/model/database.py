@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import conninfo
 
+from schema import tally
 from schema.connection import Connection
 from tests.model.tables import Attempt, Entry, Order, Switch, Worker
 
@@ -50,6 +51,19 @@ TRUNCATE orders, attempts, workers, ledger RESTART IDENTITY;
 INSERT INTO queue DEFAULT VALUES ON CONFLICT (only_row) DO UPDATE SET paused_at = NULL
 """
 
+COUNT = """
+SELECT count(*) FILTER (WHERE status = 'pending'),
+       count(*) FILTER (WHERE status = 'processing'),
+       count(*) FILTER (WHERE status = 'retrying'),
+       count(*) FILTER (WHERE status = 'completed'),
+       count(*) FILTER (WHERE status = 'failed'),
+       count(*) FILTER (WHERE status = 'cancelled'),
+       COALESCE(sum(EXTRACT(epoch FROM finished_at - created_at)) FILTER (WHERE status = 'completed'), 0),
+       count(started_at) FILTER (WHERE status = 'completed'),
+       COALESCE(sum(EXTRACT(epoch FROM finished_at - started_at)) FILTER (WHERE status = 'completed'), 0)
+FROM orders
+"""
+
 KINDS: tuple[type[Any], ...] = (Order, Attempt, Worker, Switch, Entry)
 SESSIONS = ("one", "two")
 
@@ -81,6 +95,15 @@ class RealQueue:
                 for kind in KINDS
             }
         return {kind: [kind(*row) for row in cursor] for kind, cursor in found.items()}
+
+    def tallied(self) -> tuple[object, ...]:
+        """Return the sums that the tally has."""
+        now = tally.read(self._observer)
+        return *now.counts.values(), now.seconds_to_completion, now.timed, now.seconds_in_slot
+
+    def counted(self) -> tuple[object, ...]:
+        """Return the same sums, made by reading all orders."""
+        return self._observer.execute(COUNT).fetchone() or ()
 
     def close(self) -> None:
         for connection in (*self.sessions.values(), self._observer):

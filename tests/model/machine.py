@@ -13,7 +13,20 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
-from schema import cancel, completion, exchange, orders, pause, redrive, rescue, retries, unfinished, workers
+from schema import (
+    cancel,
+    completion,
+    exchange,
+    orders,
+    pause,
+    redrive,
+    rescue,
+    retries,
+    tally,
+    unfinished,
+    workers,
+)
+from schema.connection import Connection
 from schema.exchange import Fence
 from schema.orders import NewOrder
 from schema.states import Outcome, Status
@@ -207,6 +220,10 @@ class QueueMachine(Agreement):
     def mark_swept(self, at: str) -> None:
         self.agree(at, rescue.mark_swept, Queue.mark_swept)
 
+    @call(weight=2, at=SESSION)
+    def fold(self, at: str) -> None:
+        self.agree(at, _fold, Queue.fold)
+
     @call(weight=2, at=SESSION, after=st.sampled_from([None, LONG_AGO, START]))
     def patrol(self, at: str, after: datetime | None) -> None:
         self.agree(at, rescue.patrol, Queue.patrol, after=after)
@@ -328,6 +345,10 @@ class QueueMachine(Agreement):
             make = made_by(calls(methods, favoured=names))
 
         return Favouring
+
+
+def _fold(connection: Connection) -> None:
+    tally.fold(connection)
 
 
 def _declare_dead(*given: Any, **named: Any) -> list[str]:

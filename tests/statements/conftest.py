@@ -41,7 +41,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 RESET = """
 SET client_min_messages = warning;
 DROP TABLE IF EXISTS ledger, invoices;
-DELETE FROM orders;
+TRUNCATE orders;
 DELETE FROM attempts;
 DELETE FROM workers;
 DELETE FROM idempotency_keys;

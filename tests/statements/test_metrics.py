@@ -1,8 +1,10 @@
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from schema import metrics, pause
+from schema.metrics import Percentiles
 from schema.states import Status
 
 
@@ -116,3 +118,44 @@ def test_pause_is_shown(queue: Any) -> None:
     assert metrics.read(queue.connection, simulated_seconds=2).paused
     queue.connection.execute("DELETE FROM queue")
     assert not metrics.read(queue.connection, simulated_seconds=2).paused
+
+
+def test_percentiles_are_of_the_orders_claimed_last(queue: Any) -> None:
+    empty = metrics.read(queue.connection, simulated_seconds=2)
+    queued_at = datetime(2026, 1, 1, tzinfo=UTC)
+    for seconds in range(1, 101):
+        queue.insert(
+            "completed",
+            queued_at=queued_at,
+            started_at=queued_at + timedelta(seconds=seconds),
+            finished_at=queued_at + timedelta(seconds=3 * seconds),
+        )
+    queue.insert("processing", queued_at="2025-01-01", started_at="2025-01-02")
+
+    read = metrics.read(queue.connection, simulated_seconds=2)
+
+    assert (empty.wait, empty.processing) == (Percentiles(None, None, None), Percentiles(None, None, None))
+    assert read.wait == Percentiles(51, 96, 100)
+    assert read.processing == Percentiles(100, 190, 198)
+
+
+def test_percentiles_are_of_a_sample(queue: Any) -> None:
+    queue.connection.execute(
+        "INSERT INTO orders (order_id, user_id, item_ids, total_amount,"
+        " status, queued_at, started_at, finished_at)"
+        " SELECT gen_random_uuid(), 'ada', '{tea}', 1,"
+        " 'completed', at, at + make_interval(secs => n), at + '1 h'"
+        " FROM (SELECT n, TIMESTAMPTZ '2026-01-01' + make_interval(hours => n) AS at"
+        "       FROM generate_series(1, 1500) AS n) AS times"
+    )
+
+    assert metrics.read(queue.connection, simulated_seconds=2).wait.p50 == 1000
+
+
+def test_age_of_the_oldest_is_that_of_the_first_in_line(queue: Any) -> None:
+    queue.insert("retrying", queued_at="2001-01-01")
+    assert metrics.read(queue.connection, simulated_seconds=2).oldest_pending_seconds is None
+    for minutes in (5, 10):
+        queue.insert(queued_at=queue.value(f"SELECT clock_timestamp() - INTERVAL '{minutes} min'"))
+
+    assert metrics.read(queue.connection, simulated_seconds=2).oldest_pending_seconds in range(299, 330)

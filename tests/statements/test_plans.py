@@ -17,6 +17,7 @@ from schema import (
     completion,
     exchange,
     idempotency,
+    metrics,
     migrate,
     orders,
     redrive,
@@ -121,10 +122,11 @@ STATEMENTS: dict[str, tuple[str, set[str]]] = {
     "redrive": (redrive._REDRIVE.replace("%(attempts)s", "5"), BY_KEY),
     "refusal": (refusal._STATUS, BY_KEY),
     "find": (orders._FIND.replace("%s", "%(order_id)s"), BY_KEY),
+    "metrics": (metrics._TIMES, BY_START | {"orders_line"}),
     "beat": (workers_module._BEAT, BY_KEY),
     "beat with nothing held": (workers_module._BEAT, BY_KEY),
 }
-"""Every statement that reads orders, but for the metrics' count of them all, and the indexes it goes by."""
+"""Every statement that reads orders, but for the recount of them all, and the indexes it goes by."""
 
 
 @dataclass(frozen=True)

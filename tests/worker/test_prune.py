@@ -26,6 +26,16 @@ def test_old_keys_are_pruned_to_the_last_though_one_prune_is_bounded(
     wait_until(lambda: keys(connection) == 0)
 
 
+def test_tally_is_folded(
+    start_worker: StartWorker, connection: Connection, wait_until: Callable[..., Any]
+) -> None:
+    connection.execute("INSERT INTO tally_changes (pending) SELECT 1 FROM generate_series(1, 25000)")
+
+    start_worker()
+
+    wait_until(lambda: connection.execute("SELECT pending FROM tally").fetchone() == (25_000,))
+
+
 def test_refused_prune_of_workers_does_not_keep_old_keys(
     start_worker: StartWorker, connection: Connection, wait_until: Callable[..., Any]
 ) -> None:

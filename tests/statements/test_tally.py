@@ -1,0 +1,289 @@
+"""The tally against what counting the rows says, whatever writes them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from schema import redrive, tally
+from schema.connection import Connection
+from schema.states import Status
+from schema.tally import TallyLostError
+
+COUNT = """
+SELECT count(*) FILTER (WHERE status = 'pending'),
+       count(*) FILTER (WHERE status = 'processing'),
+       count(*) FILTER (WHERE status = 'retrying'),
+       count(*) FILTER (WHERE status = 'completed'),
+       count(*) FILTER (WHERE status = 'failed'),
+       count(*) FILTER (WHERE status = 'cancelled'),
+       COALESCE(sum(EXTRACT(epoch FROM finished_at - created_at)) FILTER (WHERE status = 'completed'), 0),
+       count(started_at) FILTER (WHERE status = 'completed'),
+       COALESCE(sum(EXTRACT(epoch FROM finished_at - started_at)) FILTER (WHERE status = 'completed'), 0)
+FROM orders
+"""
+
+MANY = """
+INSERT INTO orders (order_id, user_id, item_ids, total_amount)
+SELECT gen_random_uuid(), 'ada', '{tea}', 1
+FROM generate_series(1, %s)
+"""
+
+BY_HAND = {
+    "inserts many": MANY.replace("%s", "100"),
+    "copies many": "COPY",
+    "completes some": "UPDATE orders SET status = 'completed', worker_id = 'w', started_at = queued_at,"
+    " finished_at = clock_timestamp() WHERE seq % 2 = 0 AND status = 'pending'",
+    "moves an end": "UPDATE orders SET finished_at = finished_at + INTERVAL '1 hour'"
+    " WHERE status = 'completed'",
+    "forgets a start": "UPDATE orders SET started_at = NULL WHERE status = 'completed'",
+    "changes nothing that counts": "UPDATE orders SET user_id = 'eve'",
+    "moves a key": "UPDATE orders SET order_id = gen_random_uuid()",
+    "upserts": "INSERT INTO orders (order_id, user_id, item_ids, total_amount)"
+    " SELECT order_id, 'eve', '{tea}', 1 FROM orders"
+    " ON CONFLICT (order_id) DO UPDATE SET last_error = 'twice'",
+    "merges": "MERGE INTO orders USING (SELECT 'pending' AS status) AS s ON orders.status = s.status"
+    " WHEN MATCHED THEN DELETE",
+    "writes in two parts of one statement": f"WITH more AS ({MANY.replace('%s', '3')} RETURNING 1)"
+    " DELETE FROM orders WHERE status = 'failed'",
+    "deletes some": "DELETE FROM orders WHERE seq % 3 = 0",
+    "truncates": "TRUNCATE orders",
+}
+
+
+def tallied(connection: psycopg.Connection[Any]) -> tuple[object, ...]:
+    now = tally.read(connection)
+    return *now.counts.values(), now.seconds_to_completion, now.timed, now.seconds_in_slot
+
+
+def counted(connection: psycopg.Connection[Any]) -> tuple[object, ...]:
+    return connection.execute(COUNT).fetchone() or ()
+
+
+def changes(queue: Any) -> int:
+    return int(queue.value("SELECT count(*) FROM tally_changes"))
+
+
+def write(connection: Connection, statement: str) -> None:
+    if statement != "COPY":
+        connection.execute(statement)
+        return
+    with connection.cursor().copy(
+        "COPY orders (order_id, user_id, item_ids, total_amount, status, finished_at) FROM STDIN"
+    ) as copy:
+        for number in range(50):
+            copy.write_row([f"{number:032x}", "ada", ["tea"], 1, "completed", "2031-05-01"])
+
+
+@pytest.mark.parametrize("fold", [tally.fold, id], ids=["folded", "not folded"])
+def test_tally_is_exact_whatever_people_write_by_hand(queue: Any, fold: Callable[[Any], int]) -> None:
+    for status in Status:
+        queue.insert(status)
+    for name, statement in BY_HAND.items():
+        write(queue.connection, statement)
+        fold(queue.connection)
+
+        assert tallied(queue.connection) == counted(queue.connection), name
+    assert sum(tally.read(queue.connection).counts.values()) == 0
+
+
+@pytest.mark.direct("a transaction across several statements")
+def test_each_transaction_sees_its_own_changes_and_nobody_else_before_the_commit(
+    queue: Any, connect: Callable[[], Connection]
+) -> None:
+    other = connect()
+    other.execute("BEGIN")
+    other.execute(MANY, (7,))
+    other.execute("DELETE FROM orders WHERE seq = (SELECT min(seq) FROM orders)")
+
+    assert tally.read(other).counts[Status.PENDING] == 6
+    assert tally.read(queue.connection).counts[Status.PENDING] == 0
+    other.execute("ROLLBACK")
+    assert tally.read(other).counts[Status.PENDING] == 0
+
+
+def test_exchange_that_moves_nothing_writes_nothing(queue: Any) -> None:
+    queue.worker()
+    queue.claim()
+
+    assert changes(queue) == 0
+
+
+def test_folding_keeps_the_numbers_and_takes_the_changes_away(queue: Any) -> None:
+    queue.worker()
+    queue.line(5)
+    claims = queue.claim(free=3)
+    queue.exchange("w", finished=[claim.fence for claim in claims[:2]])
+    before = tallied(queue.connection)
+    assert changes(queue) == 7
+
+    assert tally.fold(queue.connection) == 7
+
+    assert changes(queue) == 0
+    assert tallied(queue.connection) == before == counted(queue.connection)
+    assert tally.fold(queue.connection) == 0
+
+
+def test_folding_is_bounded(queue: Any) -> None:
+    queue.connection.execute("INSERT INTO tally_changes (pending) SELECT 1 FROM generate_series(1, 10007)")
+
+    assert tally.fold(queue.connection) == tally.FOLD_LIMIT
+    assert tally.read(queue.connection).counts[Status.PENDING] == 10_007
+    assert tally.fold(queue.connection) == 7
+    assert tally.read(queue.connection).counts[Status.PENDING] == 10_007
+    queue.connection.execute("TRUNCATE orders")
+
+
+@pytest.mark.direct("a transaction across several statements")
+def test_folding_waits_for_nobody(queue: Any, connect: Callable[[], Connection]) -> None:
+    queue.line(1)
+    other = connect()
+    other.execute("BEGIN")
+    assert tally.fold(other) == 1
+
+    assert tally.fold(queue.connection) == 0
+    queue.line(1)
+    other.execute("COMMIT")
+
+    assert tallied(queue.connection) == counted(queue.connection)
+
+
+@pytest.mark.direct("a transaction across several statements")
+def test_change_that_is_committed_late_is_counted_after_younger_ones_were_folded(
+    queue: Any, connect: Callable[[], Connection]
+) -> None:
+    late = connect()
+    late.execute("BEGIN")
+    late.execute(MANY, (3,))
+    queue.line(2)
+    assert tally.fold(queue.connection) == 2
+    queue.line(1)
+    assert tally.fold(queue.connection) == 1
+
+    late.execute("COMMIT")
+
+    assert tally.read(queue.connection).counts[Status.PENDING] == 6
+    assert tally.fold(queue.connection) == 1
+    assert tally.read(queue.connection).counts[Status.PENDING] == 6
+
+
+@pytest.mark.direct("a transaction across several statements")
+def test_open_snapshot_does_not_make_reading_slower(queue: Any, connect: Callable[[], Connection]) -> None:
+    report = connect()
+    report.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    report.execute("SELECT count(*) FROM orders").fetchone()
+    with queue.connection.transaction():
+        pass
+    for _ in range(20):
+        queue.connection.execute("INSERT INTO tally_changes (pending) SELECT 0 FROM generate_series(1, 1000)")
+        tally.fold(queue.connection)
+
+    explained = queue.connection.execute(
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {tally._READ}", prepare=False
+    ).fetchone()
+
+    (plan,) = explained[0]
+    assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 40
+    report.execute("COMMIT")
+
+
+def test_tally_restored_from_a_server_with_larger_transaction_numbers_stays_exact(queue: Any) -> None:
+    queue.line(2)
+    tally.fold(queue.connection)
+    queue.connection.execute("UPDATE tally SET floor = 10 ^ 15")
+    queue.line(3)
+
+    assert tallied(queue.connection) == counted(queue.connection)
+    tally.fold(queue.connection)
+    queue.line(1)
+    assert tallied(queue.connection) == counted(queue.connection)
+
+
+@pytest.mark.direct("SET ROLE")
+def test_role_that_may_only_insert_orders_is_counted_too(queue: Any) -> None:
+    queue.connection.execute("DROP ROLE IF EXISTS orders_clerk; CREATE ROLE orders_clerk")
+    queue.connection.execute("GRANT INSERT ON orders TO orders_clerk")
+    try:
+        queue.connection.execute("SET ROLE orders_clerk")
+        queue.line(2)
+    finally:
+        queue.connection.execute("RESET ROLE; DROP OWNED BY orders_clerk; DROP ROLE orders_clerk")
+
+    assert tally.read(queue.connection).counts[Status.PENDING] == 2
+
+
+def test_recount_makes_good_what_was_written_with_the_triggers_off(queue: Any) -> None:
+    queue.line(2)
+    with queue.connection.transaction():
+        queue.connection.execute("SET LOCAL session_replication_role = replica")
+        queue.insert("completed")
+    assert tallied(queue.connection) != counted(queue.connection)
+
+    tally.recount(queue.connection)
+
+    assert tallied(queue.connection) == counted(queue.connection)
+
+
+def test_lost_row_is_an_error_that_says_what_to_do(queue: Any) -> None:
+    queue.line(2)
+    queue.connection.execute("DELETE FROM tally")
+
+    with pytest.raises(TallyLostError, match="orders recount"):
+        tally.read(queue.connection)
+
+    tally.recount(queue.connection)
+    assert tally.read(queue.connection).counts[Status.PENDING] == 2
+
+
+def rates(queue: Any) -> tuple[float, float]:
+    now = tally.read(queue.connection)
+    return round(now.arrival_rate, 3), round(now.completion_rate, 3)
+
+
+def test_rates_are_those_of_the_last_minute_at_least(queue: Any) -> None:
+    queue.worker()
+    assert rates(queue) == (0, 0)
+    queue.line(60)
+    assert rates(queue) == (1, 0)
+    tally.fold(queue.connection)
+    assert rates(queue) == (1, 0)
+    claims = queue.claim(free=30)
+    queue.exchange("w", finished=[claim.fence for claim in claims])
+    assert rates(queue) == (1, 0.5)
+
+    queue.connection.execute("UPDATE tally_marks SET at = at - INTERVAL '100 seconds'")
+    tally.fold(queue.connection)
+
+    assert rates(queue) == pytest.approx((0.6, 0.3), abs=0.02)
+
+
+def test_what_is_older_than_two_minutes_counts_for_no_rate(queue: Any) -> None:
+    queue.line(60)
+    tally.fold(queue.connection)
+    queue.connection.execute("UPDATE tally_marks SET at = at - INTERVAL '121 seconds'")
+    assert rates(queue) == (0, 0)
+
+    queue.line(30)
+    assert rates(queue) == (0.5, 0)
+    tally.fold(queue.connection)
+
+    assert rates(queue) == (0.5, 0)
+    assert queue.value("SELECT count(*) FROM tally_marks") == 1
+
+
+def test_marks_stay_few(queue: Any) -> None:
+    for _ in range(20):
+        queue.line(1)
+        tally.fold(queue.connection)
+
+    assert queue.value("SELECT count(*) FROM tally_marks") == 1
+
+
+def test_redriven_order_is_no_arrival(queue: Any) -> None:
+    order_id = queue.insert("failed")
+    tally.fold(queue.connection)
+    redrive.redrive(queue.connection, order_id, attempts=1)
+
+    assert rates(queue) == (round(1 / 60, 3), 0)
+    assert tallied(queue.connection) == counted(queue.connection)
