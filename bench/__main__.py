@@ -13,7 +13,20 @@ from pathlib import Path
 
 import psycopg
 
-from bench import against_peers, bulk, drain, idle, page, pickup, submit
+from bench import (
+    against_peers,
+    bulk,
+    depth,
+    drain,
+    held,
+    history,
+    idle,
+    memory,
+    metrics,
+    page,
+    pickup,
+    submit,
+)
 from bench.measurement import Measurement
 from bench.stage import Stage
 
@@ -23,7 +36,12 @@ QUESTIONS: dict[str, Callable[..., Iterator[Measurement]]] = {
     "drain": drain.measure,
     "submit": submit.measure,
     "bulk": bulk.measure,
+    "held": held.measure,
+    "depth": depth.measure,
+    "history": history.measure,
+    "metrics": metrics.measure,
     "idle": idle.measure,
+    "memory": memory.measure,
 }
 OPTIONAL = {"peers": against_peers.measure, "pickup": pickup.measure}
 """What is measured only if QUESTION names it: it installs other people's programs."""

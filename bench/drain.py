@@ -52,6 +52,11 @@ def measure(stage: Stage, *, full: bool) -> Iterator[Measurement]:
 def ours(stage: Stage, count: int, *, slots: int, workers: int = 1, handler: str = "nothing") -> float:
     """Return orders a second of our workers."""
     stage.fill(count)
+    return work_off(stage, slots=slots, workers=workers, handler=handler)
+
+
+def work_off(stage: Stage, *, slots: int, workers: int = 1, handler: str = "nothing") -> float:
+    """Return orders a second of our workers, with the line as it is."""
     with stage.workers(workers, handler=handler, slots=slots):
         stage.wait_for_the_last()
     return stage.rate("orders")

@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.request import urlopen
 
 import psycopg
 
-from schema import migrate
+from schema import migrate, tally
 from schema.embedded.server import Server
+from schema.states import FINAL
 
 FLOORS = Path(__file__).parent / "floors"
 
@@ -54,20 +55,44 @@ SELECT gen_random_uuid(), gen_random_uuid(),
 FROM generate_series(1, %s)
 """
 
+HISTORY_PART = 500_000
+
+HISTORY = """
+INSERT INTO orders (order_id, user_id, item_ids, total_amount, status, attempt, attempt_limit, worker_id,
+                    started_at, finished_at)
+SELECT gen_random_uuid(), gen_random_uuid(),
+       ARRAY[gen_random_uuid(), gen_random_uuid(), gen_random_uuid()]::text[], 150.75, 'completed', 1, 5,
+       'history', clock_timestamp(), clock_timestamp()
+FROM generate_series(1, %s)
+"""
+
 RATE = """
 SELECT count(*) / EXTRACT(epoch FROM max(finished_at) - min(started_at))
 FROM {table}
 WHERE status = 'completed'
 """
 
-LEFT = """
-SELECT count(*)
-FROM orders
-WHERE status <> 'completed'
+RATE_OF_THE_LAST = """
+SELECT count(*) / EXTRACT(epoch FROM max(finished_at) - min(started_at))
+FROM (
+    SELECT started_at, finished_at
+    FROM orders
+    WHERE started_at IS NOT NULL
+      AND status = 'completed'
+    ORDER BY started_at DESC
+    LIMIT %s
+) AS last
 """
 
 GIVE_UP_SECONDS = 600.0
 START_SECONDS = 30.0
+
+
+class Api(NamedTuple):
+    """Where it answers, and as which process."""
+
+    url: str
+    pid: int
 
 
 class Stage:
@@ -96,12 +121,15 @@ class Stage:
         """Open a connection in autocommit mode, to our database or another one."""
         return psycopg.connect(url or self.url, autocommit=True)
 
-    def fill(self, count: int) -> None:
-        """Put a fresh line of pending orders into our emptied tables."""
+    def fill(self, count: int, *, finished: int = 0) -> None:
+        """Put a fresh line of pending orders into our emptied tables, behind so many finished ones."""
         with self.connect() as connection:
             connection.execute("TRUNCATE orders, workers, attempts, idempotency_keys, imports, bench_ledger")
+            for begun in range(0, finished, HISTORY_PART):
+                connection.execute(HISTORY, (min(HISTORY_PART, finished - begun),))
             connection.execute(FILL.format(table="orders"), (count,))
-            connection.execute("VACUUM ANALYZE orders")
+            tally.fold(connection)
+            connection.execute("VACUUM ANALYZE orders, tally_changes")
             connection.execute("CHECKPOINT")
 
     def fill_floor(self, count: int) -> None:
@@ -118,6 +146,19 @@ class Stage:
             row = connection.execute(RATE.format(table=table)).fetchone()
         assert row is not None
         return float(row[0])
+
+    def rate_of_the_last(self, count: int) -> float:
+        """Return orders a second of the completed ones that started last."""
+        with self.connect() as connection:
+            row = connection.execute(RATE_OF_THE_LAST, (count,)).fetchone()
+        assert row is not None
+        return float(row[0])
+
+    def left(self) -> int:
+        """Return how many orders are in no final state."""
+        with self.connect() as connection:
+            counts = tally.read(connection).counts
+        return sum(count for status, count in counts.items() if status not in FINAL)
 
     def pgbench(self, script: str, *, clients: int, transactions: int, given: Mapping[str, object]) -> None:
         """Run a floor's script so many times in each client."""
@@ -157,8 +198,8 @@ class Stage:
         return {**kept, "DATABASE_URL": self.url, **settings}
 
     @contextmanager
-    def api(self, module: str, *, processes: int = 1) -> Iterator[str]:
-        """Run the API, or a module in its place, meanwhile; give its URL when it answers."""
+    def api(self, module: str, *, processes: int = 1) -> Iterator[Api]:
+        """Run the API, or a module in its place, until it is left; yield it when it answers."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
         settings = {"ORDERS_PORT": str(port), "ORDERS_API_PROCESSES": str(processes)}
@@ -168,7 +209,7 @@ class Stage:
         url = f"http://127.0.0.1:{port}"
         try:
             _wait_for_an_answer(url)
-            yield url
+            yield Api(url, process.pid)
         finally:
             process.terminate()
             process.wait()
@@ -197,11 +238,10 @@ class Stage:
     def wait_for_the_last(self) -> None:
         """Wait until every order is completed, asking seldom so as not to be in the way."""
         give_up_at = time.monotonic() + GIVE_UP_SECONDS
-        with self.connect() as connection:
-            while time.monotonic() < give_up_at:
-                if connection.execute(LEFT).fetchone() == (0,):
-                    return
-                time.sleep(0.5)
+        while time.monotonic() < give_up_at:
+            if self.left() == 0:
+                return
+            time.sleep(0.5)
         raise SystemExit(f"the workers have not finished within {GIVE_UP_SECONDS:g} seconds")
 
 

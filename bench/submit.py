@@ -24,8 +24,10 @@ def measure(stage: Stage, *, full: bool) -> Iterator[Measurement]:
 
     def post(module: str = "orders_api", processes: int = 1) -> float:
         stage.fill(0)
-        with stage.api(module, processes=processes) as url:
-            answers.append(wrk.load(f"{url}/orders", clients=CLIENTS, seconds=seconds, script="order.lua"))
+        with stage.api(module, processes=processes) as api:
+            answers.append(
+                wrk.load(f"{api.url}/orders", clients=CLIENTS, seconds=seconds, script="order.lua")
+            )
         return answers[-1].rate
 
     ours, bare = in_turns(post, lambda: post("bench.bare_api"))
@@ -59,8 +61,8 @@ def _batches(stage: Stage, seconds: int) -> list[float]:
     rates = []
     for _ in range(TURNS):
         stage.fill(0)
-        with stage.api("orders_api") as url:
-            answers = wrk.load(f"{url}/orders/batch", clients=2, seconds=seconds, script="batch.lua")
+        with stage.api("orders_api") as api:
+            answers = wrk.load(f"{api.url}/orders/batch", clients=2, seconds=seconds, script="batch.lua")
         rates.append(1000 * answers.rate)
     return rates
 
@@ -70,5 +72,5 @@ def _get(stage: Stage, module: str, seconds: int) -> float:
     with stage.connect() as connection:
         row = connection.execute("SELECT order_id FROM orders WHERE seq % 500 = 0 LIMIT 1").fetchone()
     assert row is not None
-    with stage.api(module) as url:
-        return wrk.load(f"{url}/orders/{row[0]}", clients=CLIENTS, seconds=seconds).rate
+    with stage.api(module) as api:
+        return wrk.load(f"{api.url}/orders/{row[0]}", clients=CLIENTS, seconds=seconds).rate
