@@ -23,6 +23,9 @@ FROM pg_stat_database
 WHERE datname = current_database()
 """
 
+OWN = 1
+"""Of these between two looks, the look itself."""
+
 # Sessions report to the statistics when they are idle again; a second later at most.
 FLUSH_SECONDS = 1.5
 
@@ -36,7 +39,7 @@ def measure(stage: Stage, *, full: bool) -> Iterator[Measurement]:
         transactions, cpu = _transactions(connection), _cpu_seconds(processes[0].pid)
         began_at = time.monotonic()
         time.sleep(seconds)
-        transactions = _transactions(connection) - transactions
+        transactions = _transactions(connection) - transactions - OWN
         cpu = _cpu_seconds(processes[0].pid) - cpu
         passed = time.monotonic() - began_at
     yield Measurement(

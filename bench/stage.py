@@ -48,9 +48,10 @@ CREATE TABLE bench_ledger (
 )
 """
 
+# With ids of version 7, as the API makes them.
 FILL = """
 INSERT INTO {table} (order_id, user_id, item_ids, total_amount)
-SELECT gen_random_uuid(), gen_random_uuid(),
+SELECT uuidv7(), gen_random_uuid(),
        ARRAY[gen_random_uuid(), gen_random_uuid(), gen_random_uuid()]::text[], 150.75
 FROM generate_series(1, %s)
 """
@@ -60,7 +61,7 @@ HISTORY_PART = 500_000
 HISTORY = """
 INSERT INTO orders (order_id, user_id, item_ids, total_amount, status, attempt, attempt_limit, worker_id,
                     started_at, finished_at)
-SELECT gen_random_uuid(), gen_random_uuid(),
+SELECT uuidv7(), gen_random_uuid(),
        ARRAY[gen_random_uuid(), gen_random_uuid(), gen_random_uuid()]::text[], 150.75, 'completed', 1, 5,
        'history', clock_timestamp(), clock_timestamp()
 FROM generate_series(1, %s)

@@ -10,7 +10,7 @@ from orders_worker.backoff import backoff
 from orders_worker.commit import Committed, commit
 from orders_worker.context import Context
 from orders_worker.handler import Cancelled, Handler, Reject
-from orders_worker.transaction import HandlerConnections, Loan, TransactionError
+from orders_worker.transaction import HandlerConnections, Loan, TransactionError, TransactionOverError
 from schema import logs
 from schema.connection import Connection
 from schema.exchange import Claim
@@ -141,8 +141,8 @@ class Attempt:
         connection = self._loan.open
         if connection is None:
             return Completed()
-        if not connection.intact():
-            raise TransactionError("the transaction was aborted or ended before the handler returned")
+        if not connection.reclaimed():
+            raise TransactionOverError
         outcome = commit(
             connection,
             self.worker_id,

@@ -6,7 +6,7 @@ from enum import Enum, auto
 
 import psycopg
 
-from orders_worker.transaction import HandlerConnection
+from orders_worker.transaction import MARK, HandlerConnection, TransactionOverError
 from schema import completion
 from schema.completion import Standing
 from schema.connection import Connection
@@ -36,9 +36,12 @@ def commit(
 
     LOST means that the claim is somebody else's and nothing was written. While somebody has the order's
     row locked it tries again, as long as `wanted`. If the connection breaks, `probe` opens another one
-    that reads the fence. Errors of the handler's own making, such as a deferred constraint, are raised.
+    that reads the fence. Errors of the handler's own making, such as a deferred constraint, are raised;
+    `TransactionOverError` when it has ended the transaction that it was given.
     """
-    while not completion.complete(connection, worker_id, fence=fence):
+    while not completion.complete(connection, worker_id, fence=fence, mark=MARK):
+        if not connection.intact():
+            raise TransactionOverError
         if completion.standing(connection, worker_id, fence=fence) is not Standing.HELD or not wanted():
             return Committed.LOST
         time.sleep(PAUSE_SECONDS)

@@ -204,7 +204,7 @@ class Dispatcher:
             self._lose_connection(error)
         else:
             self._link.recover()
-        self._poll_at = time.monotonic() + self._poll_seconds * random.uniform(0.8, 1)  # noqa: S311 - jitter
+        self._poll_at = time.monotonic() + self._poll_seconds * random.uniform(0.97, 1)  # noqa: S311 - jitter
 
     def _lose_connection(self, error: Exception) -> None:
         self._link.lose(error)

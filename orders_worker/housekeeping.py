@@ -11,10 +11,17 @@ from orders_worker.bell import Bell
 from orders_worker.lookout import Lookout
 from orders_worker.pulse import Pulse
 from schema import idempotency, logs, rescue, retries, revision, tally, wake, workers
+from schema.chores import Due
 from schema.connection import REPLY_SECONDS, Connection, statement_timeout_seconds
 from schema.errors import StartError
 
-TICK_SECONDS = 1.25
+TICK_SECONDS = 1.9
+SUSPECT_SECONDS = rescue.SESSION_GRACE_SECONDS + 0.05
+"""When to look again for a worker whose session is missed: its grace is just over then."""
+
+PATROL_SECONDS = 20.0
+"""How long the patrol rests at least from the beginning of one round to that of the next."""
+
 PRUNE_SECONDS = 600.0
 RETRY_SECONDS = 1.0
 SCHEMA_SECONDS = 60.0
@@ -63,9 +70,11 @@ class Housekeeping:
         self._stopped = False
         self._connection: Connection | None = None
         self._lookout = Lookout()
+        self._due = Due()
         self._looked = False
         self._warned = False
         self._patrolled: datetime | None = None
+        self._patrol_now = Every(PATROL_SECONDS)
         self._prune_workers_now = Every(PRUNE_SECONDS)
         self._prune_keys_now = Every(PRUNE_SECONDS)
         self._check_schema_now = Every(SCHEMA_SECONDS)
@@ -90,7 +99,7 @@ class Housekeeping:
             try:
                 connection = self._connected()
                 if time.monotonic() >= tick_at:
-                    tick_at = time.monotonic() + (0 if self._tick(connection) else TICK_SECONDS)
+                    tick_at = time.monotonic() + self._tick(connection)
                 self._bell.wait(tick_at - time.monotonic(), connection=connection)
                 self._hear(connection)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next tick tries again
@@ -124,8 +133,8 @@ class Housekeeping:
         if any(True for _ in connection.notifies(timeout=0)):
             self._on_orders()
 
-    def _tick(self, connection: Connection) -> bool:
-        """Do every chore once; return whether there is more to do at once.
+    def _tick(self, connection: Connection) -> float:
+        """Do every chore that is due once; return after how many seconds to do so again.
 
         Each chore commits by itself, so that none waits for another or keeps its rows locked, and one
         that the database refuses (a user's trigger, say) leaves the others alone.
@@ -133,7 +142,7 @@ class Housekeeping:
         moved = 0
         full = False
         for chore in (
-            self._declare_dead,
+            self._look,
             self._sweep,
             self._return_due,
             self._patrol,
@@ -153,16 +162,21 @@ class Housekeeping:
                 full = full or count >= rescue.LIMIT
         if moved:
             self._on_orders()
-        return full
+        if full:
+            return 0
+        return SUSPECT_SECONDS if self._due.suspects else TICK_SECONDS
 
-    def _declare_dead(self, connection: Connection) -> int:
-        self._looked = False
-        self._looked = self._lookout.look(connection)
+    def _look(self, connection: Connection) -> int:
+        self._looked, self._due = False, Due()
+        look = self._lookout.look(connection)
+        self._looked, self._due = look.counts, look.due
         return 0
 
     def _sweep(self, connection: Connection) -> int:
-        moved = rescue.sweep(connection)
-        rescue.mark_swept(connection)
+        moved = 0
+        if self._due.sweep:
+            moved = rescue.sweep(connection)
+            rescue.mark_swept(connection)
         if moved:
             _log.info("orders_rescued", count=moved)
         if self._looked:
@@ -170,9 +184,11 @@ class Housekeeping:
         return moved
 
     def _return_due(self, connection: Connection) -> int:
-        return retries.return_due(connection)
+        return retries.return_due(connection) if self._due.retries else 0
 
     def _patrol(self, connection: Connection) -> int:
+        if self._patrolled is None and not self._patrol_now.due():
+            return 0
         patrolled = rescue.patrol(connection, after=self._patrolled)
         self._patrolled = patrolled.reached
         if patrolled.moved:
@@ -181,7 +197,7 @@ class Housekeeping:
 
     def _fold(self, connection: Connection) -> int:
         # After a full fold there is more to do, but it is no reason to look for orders.
-        while tally.fold(connection) == tally.FOLD_LIMIT:
+        while self._due.tally and tally.fold(connection) == tally.FOLD_LIMIT:
             pass
         return 0
 

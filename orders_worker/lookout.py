@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import psycopg
 
-from schema import logs, rescue
+from schema import chores, logs, rescue
+from schema.chores import Due
 from schema.connection import Connection
 
 STALL_SECONDS = 4.0
@@ -13,6 +15,14 @@ STALL_SECONDS = 4.0
 the look may come before the beats that were held up with it."""
 
 _log = logs.Log(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look found to do, and whether it counts as one for the dead."""
+
+    due: Due
+    counts: bool
 
 
 class Lookout:
@@ -28,10 +38,10 @@ class Lookout:
         """Take note that nothing could be seen until now: everybody gets a whole lease to be heard again."""
         self._blind_until = self._clock()
 
-    def look(self, connection: Connection) -> bool:
-        """Declare the dead dead; return whether this look counted.
+    def look(self, connection: Connection) -> Look:
+        """Declare the dead dead, and see what else there is to do.
 
-        It is rolled back, and nobody declared, if the one before it is `STALL_SECONDS` old.
+        It does not count, and nobody is declared, if the look before it is `STALL_SECONDS` old.
         """
         with connection.transaction() as look:
             dead = rescue.declare_dead(
@@ -39,6 +49,7 @@ class Lookout:
                 watched_seconds=self._seconds_since(self._blind_until),
                 running_seconds=self._seconds_since(self._began_at),
             )
+            due = chores.due(connection)
             looked_at, self._looked_at = self._looked_at, self._clock()
             gap = self._looked_at - looked_at
             if gap >= STALL_SECONDS:
@@ -46,10 +57,10 @@ class Lookout:
         if gap >= STALL_SECONDS:
             self.blind()
             _log.warning("look_for_the_dead_discarded", seconds=round(gap, 1))
-            return False
+            return Look(due, counts=False)
         for worker_id in dead:
             _log.warning("worker_declared_dead", dead_worker_id=worker_id)
-        return True
+        return Look(due, counts=True)
 
     def _seconds_since(self, moment: float | None) -> float:
         """Return the seconds since `moment`; for ever if there was none."""

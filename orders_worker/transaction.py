@@ -24,6 +24,9 @@ from schema.errors import DatabaseUnavailableError
 STATEMENT_SECONDS = 600.0
 """How long one statement of a handler may take when the attempt itself has no limit."""
 
+MARK = "orders.transaction"
+"""The setting that tells our transaction from one that a handler has begun in its place."""
+
 LEASE_SHARE = 0.8
 LENT_LEASES = 3
 """For how many leases all connections may be lent, and others waited for, before somebody should know."""
@@ -34,6 +37,13 @@ LOOK_SECONDS = 0.5
 
 class TransactionError(Exception):
     """A handler used its transaction in a way that would break the promise that comes with it."""
+
+
+class TransactionOverError(TransactionError):
+    """There is nothing left of it that the completion could be committed with."""
+
+    def __init__(self) -> None:
+        super().__init__("the transaction was aborted or ended before the handler returned")
 
 
 class HandlerConnection(Connection):
@@ -76,12 +86,11 @@ class HandlerConnection(Connection):
     def begin(self, *, idle_seconds: float) -> None:
         """Open the transaction, which the server ends after `idle_seconds` without a statement."""
         self._ended = False
-        # What it prepares is discarded at the loan's end, and psycopg would go on using it.
-        self.prepare_threshold = None
         milliseconds = {
             "statement": round(self.reply_seconds * 1000),
             "idle": round(idle_seconds * 1000),
             "check": round(idle_seconds * 500),
+            "mark": MARK,
         }
         reply_seconds = self.reply_seconds
         # A pooler whose sessions are all in use lets it wait.
@@ -90,15 +99,16 @@ class HandlerConnection(Connection):
         self.reply_seconds = reply_seconds
         self._lent = True
 
-    def intact(self) -> bool:
-        """Tell whether the transaction that `begin` opened is still the open one and has not failed."""
-        # What follows is ours again: a handler may well have asked for rows of another kind.
+    def reclaimed(self) -> bool:
+        """Take the connection from its handler; tell whether a transaction is open and has not failed."""
+        # A handler may well have asked for rows of another kind.
         self.row_factory = tuple_row
         self.cursor_factory = psycopg.Cursor
-        if self.info.transaction_status != TransactionStatus.INTRANS:
-            return False
-        row = self.execute(_MARK).fetchone()
-        return row is not None and row[0] == "open"
+        return self.info.transaction_status == TransactionStatus.INTRANS
+
+    def intact(self) -> bool:
+        """Tell whether the transaction that `begin` opened is still the open one."""
+        return self.execute(_SHOW_MARK, (MARK,)).fetchone() == ("set",)
 
     def settle(self) -> None:
         """Commit what the handler wrote, as only the worker may."""
@@ -108,14 +118,23 @@ class HandlerConnection(Connection):
         """Roll back what is still open and forget all that the handler set, for the next one to begin."""
         self._lent = False
         self.rollback()
-        self.row_factory = tuple_row
-        self.cursor_factory = psycopg.Cursor
+        self.reclaimed()
         self.autocommit = True
         if self.direct:
-            # Prepared, it would discard itself: psycopg prepares what it is given more than five times.
+            self._forget()
+        self._ended = True
+
+    def _forget(self) -> None:
+        """Do what DISCARD ALL does, but keep the plans, which cost more than all the rest.
+
+        A statement that the handler prepared by name would be in the next one's way: then nothing is kept.
+        """
+        forgotten = self.execute(_FORGET.format(settings=self.settings), prepare=False)
+        while forgotten.nextset():
+            pass
+        if forgotten.fetchone() == (True,):
             self.execute("DISCARD ALL", prepare=False)
             self.prepare_session()
-        self._ended = True
 
     def sever(self) -> None:
         """Cut the connection off under whoever uses it, from any thread; the server rolls back."""
@@ -141,10 +160,23 @@ SET LOCAL jit = off;
 SET LOCAL statement_timeout = {statement};
 SET LOCAL idle_in_transaction_session_timeout = {idle};
 SET LOCAL client_connection_check_interval = {check};
-SET LOCAL orders.transaction = 'open'
+SET LOCAL {mark} = 'set'
 """
 
-_MARK = "SELECT current_setting('orders.transaction', true)"
+_SHOW_MARK = "SELECT current_setting(%s, true)"
+
+# https://www.postgresql.org/docs/current/sql-discard.html names what DISCARD ALL stands for.
+_FORGET = """
+CLOSE ALL;
+SET SESSION AUTHORIZATION DEFAULT;
+RESET ALL;
+UNLISTEN *;
+SELECT pg_advisory_unlock_all();
+DISCARD TEMP;
+DISCARD SEQUENCES;
+{settings};
+SELECT EXISTS (SELECT FROM pg_prepared_statements WHERE from_sql)
+"""
 
 
 class HandlerConnections:

@@ -24,6 +24,7 @@ WITH held AS MATERIALIZED (
       AND attempt = %(attempt)s
       AND worker_id = %(worker_id)s
       AND status = 'processing'
+      AND (%(mark)s::text IS NULL OR current_setting(%(mark)s, true) = 'set')
     FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE orders
@@ -33,13 +34,16 @@ WHERE order_id = ANY (ARRAY (SELECT order_id FROM held))
 """
 
 
-def complete(connection: psycopg.Connection[Any], worker_id: str, *, fence: Fence) -> bool:
+def complete(
+    connection: psycopg.Connection[Any], worker_id: str, *, fence: Fence, mark: str | None = None
+) -> bool:
     """Complete the claim in the open transaction of `connection`; the caller commits.
 
-    Returns False, nothing written, if the claim is lost or somebody has the row locked right now:
-    `standing` tells which.
+    If there is a `mark`, only in a transaction that has set it to 'set'. Returns False, nothing written, if
+    it has not, if the claim is lost, or if somebody has the row locked right now: `standing` tells of the
+    claim.
     """
-    return connection.execute(_COMPLETE, _names(worker_id, fence)).rowcount == 1
+    return connection.execute(_COMPLETE, {**_names(worker_id, fence), "mark": mark}).rowcount == 1
 
 
 _STANDING = """

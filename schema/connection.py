@@ -75,9 +75,13 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             self.prepare_threshold = None
             return
         # SET, not the `options` parameter, which a pooler refuses before we know that there is one.
+        self.execute(self.settings, prepare=False)
+
+    @property
+    def settings(self) -> str:
+        """The statements that give a session what every session of ours has."""
         # No statement here runs long enough to gain from JIT; a wrong estimate costs half a second.
-        timeout = round(self.reply_seconds * 1000)
-        self.execute(f"SET statement_timeout = {timeout}; SET jit = off", prepare=False)
+        return f"SET statement_timeout = {round(self.reply_seconds * 1000)}; SET jit = off"
 
     @classmethod
     def open(cls, url: str, *, name: str, reply_seconds: float = REPLY_SECONDS) -> Self:

@@ -25,7 +25,7 @@ MARK_SECONDS = 120
 RATE_SECONDS = 60
 
 # A restored dump may come from a server whose transactions had larger numbers.
-_FLOOR = """
+FLOOR = """
     SELECT CASE
                WHEN floor <= pg_snapshot_xmax(pg_current_snapshot())::text::bigint THEN floor
                ELSE 0
@@ -59,7 +59,7 @@ class Tally:
 
 
 _READ = f"""
-WITH floor AS MATERIALIZED ({_FLOOR}),
+WITH floor AS MATERIALIZED ({FLOOR}),
 changes AS MATERIALIZED (
     SELECT sum(pending) AS pending,
            sum(processing) AS processing,
@@ -126,7 +126,7 @@ _ORDER = (
 )
 
 _FOLD = f"""
-WITH base AS MATERIALIZED ({_FLOOR} FOR NO KEY UPDATE SKIP LOCKED),
+WITH base AS MATERIALIZED ({FLOOR} FOR NO KEY UPDATE SKIP LOCKED),
 folded AS (
     DELETE FROM tally_changes
     WHERE ctid = ANY (ARRAY (

@@ -14,6 +14,7 @@ from psycopg import conninfo, sql
 
 from schema import (
     cancel,
+    chores,
     completion,
     exchange,
     idempotency,
@@ -93,6 +94,7 @@ TYPES = {
     "max_attempts": "integer",
     "oldest_claim_at": "timestamptz",
     "order_id": "uuid",
+    "mark": "text",
     "order_ids": "uuid[]",
     "outcomes": "text[]",
     "retry_seconds": "double precision[]",
@@ -122,6 +124,7 @@ STATEMENTS: dict[str, tuple[str, set[str]]] = {
     "redrive": (redrive._REDRIVE.replace("%(attempts)s", "5"), BY_KEY),
     "refusal": (refusal._STATUS, BY_KEY),
     "find": (orders._FIND.replace("%s", "%(order_id)s"), BY_KEY),
+    "chores": (chores.DUE, {"orders_due"}),
     "metrics": (metrics._TIMES, BY_START | {"orders_line"}),
     "beat": (workers_module._BEAT, BY_KEY),
     "beat with nothing held": (workers_module._BEAT, BY_KEY),
@@ -213,6 +216,7 @@ def open_loaded(url: str) -> Loaded:
             "errors": ["it broke"] * 100,
             "retry_seconds": [1.0] * 100,
             "order_id": held[0],
+            "mark": None,
             "attempt": 1,
             "floor": 1_400_000,
             "since": latest,

@@ -80,6 +80,36 @@ def test_record_of_releases_rescues_retries_and_redrives_is_clean(
     assert list(verdict.lines()) == ["claims 471 of 400 orders: no inversion, no double start"]
 
 
+LINE = """
+INSERT INTO orders (order_id, user_id, item_ids, total_amount)
+SELECT gen_random_uuid(), 'ada', '{tea}', 1
+FROM generate_series(1, %s)
+"""
+
+
+@pytest.mark.direct("a transaction across several statements")
+def test_order_committed_late_is_begun_before_the_line_ends_also_while_a_snapshot_is_held(
+    start_worker: StartWorker,
+    queue: Queue,
+    connect: Callable[[], Connection],
+    wait_until: Callable[..., Any],
+) -> None:
+    late, report = connect(), connect()
+    late.execute("BEGIN")
+    late.execute(LINE, (1,))
+    queue.connection.execute(LINE, (20_000,))
+    report.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    report.execute("SELECT count(*) FROM orders")
+    start_worker("def handle(order, context): pass", ORDERS_CONCURRENCY=10)
+    wait_until(lambda: queue.one("SELECT count(*) FROM orders WHERE status = 'completed'") > 2000)
+
+    late.execute("COMMIT")
+    queue.until_all("completed", seconds=60)
+
+    behind = "SELECT count(*) FROM orders WHERE started_at > (SELECT started_at FROM orders WHERE seq = 1)"
+    assert 0 < queue.one(behind) < 18_000
+
+
 @pytest.mark.slow
 def test_backlog_is_begun_in_the_order_of_its_tickets(
     start_worker: StartWorker, queue: Queue, notes: Callable[..., Any]

@@ -33,16 +33,16 @@ def test_look_that_comes_long_after_the_last_one_declares_nobody_dead(
     lookout = Lookout(clock=lambda: now[0])
 
     now[0] = 1000.0
-    assert not lookout.look(connection)
+    assert not lookout.look(connection).counts
     now[0] += STALL_SECONDS
-    assert not lookout.look(connection)
+    assert not lookout.look(connection).counts
     now[0] += 1.0
-    assert lookout.look(connection)
+    assert lookout.look(connection).counts
     assert not is_dead()  # it has been seen for a second only, which is no longer than its lease
 
     def looks() -> bool:
         now[0] += 1.0
-        return lookout.look(connection) and is_dead()
+        return lookout.look(connection).counts and is_dead()
 
     wait_until(looks)
 

@@ -1,0 +1,33 @@
+"""What there is to do for housekeeping, asked in one go: an idle queue costs next to nothing."""
+
+from typing import Any, NamedTuple
+
+import psycopg
+
+from schema.tally import FLOOR
+
+
+class Due(NamedTuple):
+    """Which chores have something to do; `suspects` tells that a session is missed, but not for long yet."""
+
+    sweep: bool = True
+    retries: bool = True
+    tally: bool = True
+    suspects: bool = False
+
+
+DUE = f"""
+SELECT EXISTS (SELECT FROM workers WHERE dead_at IS NOT NULL AND swept_at IS NULL),
+       EXISTS (
+           SELECT
+           FROM (SELECT retry_at FROM orders WHERE retry_at IS NOT NULL ORDER BY retry_at LIMIT 1) AS first
+           WHERE retry_at <= clock_timestamp()),
+       EXISTS (SELECT FROM tally_changes WHERE xid >= ({FLOOR})),
+       EXISTS (SELECT FROM workers WHERE dead_at IS NULL AND session_lost_at IS NOT NULL)
+"""
+
+
+def due(connection: psycopg.Connection[Any]) -> Due:
+    """Return what there is to do now."""
+    row = connection.execute(DUE).fetchone()
+    return Due() if row is None else Due(*row)
