@@ -7,6 +7,7 @@ from uuid import UUID
 
 import psycopg
 
+from schema import tally
 from tests.chaos.clients import Submission
 from tests.chaos.evidence import Breach, Evidence, Kind
 
@@ -15,6 +16,7 @@ IDEMPOTENT = "idempotent"
 EXACTLY_ONCE = "exactly once"
 PROGRESS = "progress"
 RESCUE = "rescue"
+METRICS = "exact metrics"
 
 
 class _Row(NamedTuple):
@@ -52,7 +54,16 @@ def judge(connection: psycopg.Connection[Any], evidence: Evidence) -> list[Breac
         *_idempotency(rows, evidence.submissions),
         *_ends(rows, evidence.submissions),
         *_effects(rows),
+        *_counts(connection),
     ]
+
+
+def _counts(connection: psycopg.Connection[Any]) -> Iterator[Breach]:
+    counted = dict(connection.execute("SELECT status, count(*) FROM orders GROUP BY status").fetchall())
+    for status, count in tally.read(connection).counts.items():
+        if count != counted.get(status, 0):
+            words = f"the metrics say {count} {status}, there are {counted.get(status, 0)}"
+            yield Breach(METRICS, None, words)
 
 
 def _durability(rows: list[_Row], submissions: list[Submission]) -> Iterator[Breach]:

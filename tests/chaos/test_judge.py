@@ -75,6 +75,12 @@ def test_run_in_which_nothing_is_wrong_breaks_no_promise(world: World) -> None:
     assert world.promises() == {}
 
 
+def test_count_that_is_off_is_a_breach(world: World) -> None:
+    world.execute("UPDATE tally SET completed = completed + 1")
+
+    assert world.promises() == {"exact metrics": None}
+
+
 def test_accepted_order_that_is_not_there_is_lost(world: World) -> None:
     world.execute("DELETE FROM ledger WHERE order_id = %(id)s")
     lost = world.order_id
