@@ -131,7 +131,7 @@ class Attempt:
     def _worked(self) -> Result:
         try:
             result = self._work.handler(self.claim, self.context)
-            if inspect.isawaitable(result) or inspect.isgenerator(result):
+            if result is not None and (inspect.isawaitable(result) or inspect.isgenerator(result)):
                 raise TypeError("the handler returned a coroutine or generator: nothing of it was run")
             return self._complete()
         finally:

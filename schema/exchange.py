@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -21,8 +22,7 @@ class Fence(NamedTuple):
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """An order as its worker received it. `attempt` counts from 1; `seq` is its ticket."""
 
     order_id: UUID
@@ -201,17 +201,27 @@ def exchange(
 def _exchanged(rows: list[tuple[Any, ...]]) -> Exchanged:
     """Sort the answer's rows by their last column; how the worker stands comes last."""
     *rest, (_, _, _, found, *_, at, _, standing) = rows
-    claimed = [Claim(*row[:-1]) for row in rest if row[-1] == "claimed"]
+    claimed: list[Claim] = []
+    unclaimed: dict[str, set[Fence]] = {outcome: set() for outcome in _OUTCOMES}
+    for *columns, outcome in rest:
+        if outcome == "claimed":
+            claimed.append(Claim._make(columns))
+        else:
+            unclaimed[outcome].add(Fence(*columns[:2]))
     return Exchanged(
-        claimed=sorted(claimed, key=lambda claim: claim.seq),
-        busy={Fence(*row[:2]) for row in rest if row[-1] == "busy"},
-        lost={Fence(*row[:2]) for row in rest if row[-1] == "lost"},
+        claimed=sorted(claimed, key=attrgetter("seq")),
+        busy=unclaimed["busy"],
+        lost=unclaimed["lost"],
         alive=standing != "dead",
         paused=standing == "paused",
         at=at,
         suppressed=found > len(claimed),
-        swallowed={Fence(*row[:2]) for row in rest if row[-1] == "swallowed"},
+        swallowed=unclaimed["swallowed"],
     )
+
+
+_OUTCOMES = ("busy", "lost", "swallowed", "completed")
+"""What may become of a finished claim that this exchange did not complete."""
 
 
 STRAYS = """
