@@ -4,6 +4,8 @@ import threading
 import time
 from typing import Self
 
+import psycopg
+
 from schema import logs, tally, wake
 from schema.connection import Connection
 
@@ -62,10 +64,7 @@ class Notifier:
             if self._connection is None:
                 self._connection = Connection.open(self._url, name="orders-api wake-up")
             wake.notify(self._connection)
-            if time.monotonic() >= self._fold_at:
-                # The workers do it too, but there may be none.
-                self._fold_at = time.monotonic() + _FOLD_SECONDS
-                tally.fold(self._connection)
+            self._fold(self._connection)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next wake-up tries again
             self._disconnect()
             if not self._failing:
@@ -74,6 +73,18 @@ class Notifier:
             return False
         self._failing = False
         return True
+
+    def _fold(self, connection: Connection) -> None:
+        """Fold the tally once a second at most: the workers do it too, but there may be none."""
+        if time.monotonic() < self._fold_at:
+            return
+        self._fold_at = time.monotonic() + _FOLD_SECONDS
+        try:
+            tally.fold(connection)
+        except psycopg.DatabaseError as error:
+            if connection.closed:
+                raise
+            _log.warning("fold_failed", error=error)
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from psycopg.pq import TransactionStatus
+
 from orders_worker.backoff import backoff
 from orders_worker.commit import Committed, commit
 from orders_worker.context import Context
@@ -141,7 +143,8 @@ class Attempt:
         connection = self._loan.open
         if connection is None:
             return Completed()
-        if not connection.reclaimed():
+        connection.reclaim()
+        if connection.info.transaction_status != TransactionStatus.INTRANS:
             raise TransactionOverError
         outcome = commit(
             connection,

@@ -8,7 +8,7 @@ from datetime import datetime
 import psycopg
 
 from orders_worker.bell import Bell
-from orders_worker.lookout import Lookout
+from orders_worker.lookout import Look, Lookout
 from orders_worker.pulse import Pulse
 from schema import idempotency, logs, rescue, retries, revision, tally, wake, workers
 from schema.chores import Due
@@ -16,8 +16,8 @@ from schema.connection import REPLY_SECONDS, Connection, statement_timeout_secon
 from schema.errors import StartError
 
 TICK_SECONDS = 1.9
-SUSPECT_SECONDS = rescue.SESSION_GRACE_SECONDS + 0.05
-"""When to look again for a worker whose session is missed: its grace is just over then."""
+GRACE_SECONDS = 0.05
+"""How long after the moment from which a suspected worker counts as dead to look again."""
 
 PATROL_SECONDS = 20.0
 """How long the patrol rests at least from the beginning of one round to that of the next."""
@@ -70,8 +70,7 @@ class Housekeeping:
         self._stopped = False
         self._connection: Connection | None = None
         self._lookout = Lookout()
-        self._due = Due()
-        self._looked = False
+        self._look_found = Look(Due(), counts=False)
         self._warned = False
         self._patrolled: datetime | None = None
         self._patrol_now = Every(PATROL_SECONDS)
@@ -164,27 +163,28 @@ class Housekeeping:
             self._on_orders()
         if full:
             return 0
-        return SUSPECT_SECONDS if self._due.suspects else TICK_SECONDS
+        if (seconds := self._look_found.next_seconds) is not None:
+            return max(seconds, 0) + GRACE_SECONDS
+        return TICK_SECONDS
 
     def _look(self, connection: Connection) -> int:
-        self._looked, self._due = False, Due()
-        look = self._lookout.look(connection)
-        self._looked, self._due = look.counts, look.due
+        self._look_found = Look(Due(), counts=False)
+        self._look_found = self._lookout.look(connection)
         return 0
 
     def _sweep(self, connection: Connection) -> int:
         moved = 0
-        if self._due.sweep:
+        if self._look_found.due.sweep:
             moved = rescue.sweep(connection)
             rescue.mark_swept(connection)
         if moved:
             _log.info("orders_rescued", count=moved)
-        if self._looked:
+        if self._look_found.counts:
             self.pulse.beat()
         return moved
 
     def _return_due(self, connection: Connection) -> int:
-        return retries.return_due(connection) if self._due.retries else 0
+        return retries.return_due(connection) if self._look_found.due.retries else 0
 
     def _patrol(self, connection: Connection) -> int:
         if self._patrolled is None and not self._patrol_now.due():
@@ -196,9 +196,9 @@ class Housekeeping:
         return patrolled.moved
 
     def _fold(self, connection: Connection) -> int:
-        # After a full fold there is more to do, but it is no reason to look for orders.
-        while self._due.tally and tally.fold(connection) == tally.FOLD_LIMIT:
-            pass
+        # What a full fold leaves has time until the next tick: nobody waits for it.
+        if self._look_found.due.tally:
+            tally.fold(connection)
         return 0
 
     def _prune_workers(self, connection: Connection) -> int:

@@ -19,10 +19,14 @@ _log = logs.Log(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look found to do, and whether it counts as one for the dead."""
+    """What one look found to do, and whether it counts as one for the dead.
+
+    `next_seconds` is after how long a worker that is suspected will be dead, None if nobody is suspected.
+    """
 
     due: Due
     counts: bool
+    next_seconds: float | None = None
 
 
 class Lookout:
@@ -39,17 +43,17 @@ class Lookout:
         self._blind_until = self._clock()
 
     def look(self, connection: Connection) -> Look:
-        """Declare the dead dead, and see what else there is to do.
+        """See what there is to do, and declare the dead dead.
 
         It does not count, and nobody is declared, if the look before it is `STALL_SECONDS` old.
         """
         with connection.transaction() as look:
-            dead = rescue.declare_dead(
+            due = _due(connection)
+            declared = rescue.declare_dead(
                 connection,
                 watched_seconds=self._seconds_since(self._blind_until),
                 running_seconds=self._seconds_since(self._began_at),
             )
-            due = chores.due(connection)
             looked_at, self._looked_at = self._looked_at, self._clock()
             gap = self._looked_at - looked_at
             if gap >= STALL_SECONDS:
@@ -58,10 +62,23 @@ class Lookout:
             self.blind()
             _log.warning("look_for_the_dead_discarded", seconds=round(gap, 1))
             return Look(due, counts=False)
-        for worker_id in dead:
+        for worker_id in declared.dead:
             _log.warning("worker_declared_dead", dead_worker_id=worker_id)
-        return Look(due, counts=True)
+        due = due._replace(sweep=due.sweep or bool(declared.dead))
+        return Look(due, counts=True, next_seconds=declared.next_seconds)
 
     def _seconds_since(self, moment: float | None) -> float:
         """Return the seconds since `moment`; for ever if there was none."""
         return float("inf") if moment is None else self._clock() - moment
+
+
+def _due(connection: Connection) -> Due:
+    """Ask what there is to do, but look for the dead also if that can't be told: then it is everything."""
+    try:
+        with connection.transaction():
+            return chores.due(connection)
+    except psycopg.DatabaseError as error:
+        if connection.closed:
+            raise
+        _log.error("chores_untold", error=error)
+        return Due()

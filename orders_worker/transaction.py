@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 import psycopg
-from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from orders_worker.pulse import Pulse
@@ -86,6 +85,8 @@ class HandlerConnection(Connection):
     def begin(self, *, idle_seconds: float) -> None:
         """Open the transaction, which the server ends after `idle_seconds` without a statement."""
         self._ended = False
+        # What the handler has the server plan may be of tables that somebody changes, or of its own.
+        self.prepare_threshold = None
         milliseconds = {
             "statement": round(self.reply_seconds * 1000),
             "idle": round(idle_seconds * 1000),
@@ -99,12 +100,12 @@ class HandlerConnection(Connection):
         self.reply_seconds = reply_seconds
         self._lent = True
 
-    def reclaimed(self) -> bool:
-        """Take the connection from its handler; tell whether a transaction is open and has not failed."""
+    def reclaim(self) -> None:
+        """Take the connection from its handler: what follows is ours, and planned once."""
         # A handler may well have asked for rows of another kind.
         self.row_factory = tuple_row
         self.cursor_factory = psycopg.Cursor
-        return self.info.transaction_status == TransactionStatus.INTRANS
+        self.prepare_threshold = 0 if self.direct else None
 
     def intact(self) -> bool:
         """Tell whether the transaction that `begin` opened is still the open one."""
@@ -118,7 +119,7 @@ class HandlerConnection(Connection):
         """Roll back what is still open and forget all that the handler set, for the next one to begin."""
         self._lent = False
         self.rollback()
-        self.reclaimed()
+        self.reclaim()
         self.autocommit = True
         if self.direct:
             self._forget()
@@ -127,14 +128,13 @@ class HandlerConnection(Connection):
     def _forget(self) -> None:
         """Do what DISCARD ALL does, but keep the plans, which cost more than all the rest.
 
-        A statement that the handler prepared by name would be in the next one's way: then nothing is kept.
+        A statement that the handler prepared by name would be in the next one's way: then it is closed.
         """
         forgotten = self.execute(_FORGET.format(settings=self.settings), prepare=False)
         while forgotten.nextset():
             pass
         if forgotten.fetchone() == (True,):
-            self.execute("DISCARD ALL", prepare=False)
-            self.prepare_session()
+            super().close()
 
     def sever(self) -> None:
         """Cut the connection off under whoever uses it, from any thread; the server rolls back."""

@@ -138,6 +138,7 @@ SELECT order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, c
        'claimed' AS outcome
 FROM moved
 WHERE status = 'processing'
+  AND (order_id IN (SELECT order_id FROM next)) IS TRUE
 UNION ALL
 SELECT order_id, attempt, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        CASE

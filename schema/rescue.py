@@ -58,14 +58,24 @@ SET session_lost_at = COALESCE(session_lost_at, at),
               END
 FROM suspects
 WHERE workers.worker_id = suspects.worker_id
-RETURNING workers.worker_id, dead_at
+RETURNING workers.worker_id,
+          dead_at,
+          EXTRACT(epoch FROM session_lost_at - at)::double precision + {SESSION_GRACE_SECONDS}
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """The ids of the `dead`, and after how many seconds the first of those that are suspected will be."""
+
+    dead: list[str]
+    next_seconds: float | None
 
 
 def declare_dead(
     connection: psycopg.Connection[Any], *, watched_seconds: float, running_seconds: float = math.inf
-) -> list[str]:
-    """Declare dead the workers whose lease is over or whose session is gone; return their ids.
+) -> Declared:
+    """Declare dead the workers whose lease is over or whose session has been gone for long enough.
 
     `watched_seconds` says how long the caller has been able to see this server. It judges no worker whose
     lease is longer: after a restart or a failover the living need time to be heard again. A process that
@@ -78,7 +88,10 @@ def declare_dead(
     rows = connection.execute(
         _DECLARE_DEAD, {"watched_seconds": watched_seconds, "running_seconds": running_seconds}
     ).fetchall()
-    return [worker_id for worker_id, dead_at in rows if dead_at is not None]
+    return Declared(
+        dead=[worker_id for worker_id, dead_at, _ in rows if dead_at is not None],
+        next_seconds=min((seconds for _, dead_at, seconds in rows if dead_at is None), default=None),
+    )
 
 
 SWEEP = f"""

@@ -167,7 +167,9 @@ forgotten AS (
       AND at < clock_timestamp() - make_interval(secs => {MARK_SECONDS})
 )
 UPDATE tally
-SET floor = LEAST(pg_snapshot_xmin(pg_current_snapshot())::text::bigint, change.newest),
+SET floor = LEAST(
+        pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
+        CASE WHEN change.count = {FOLD_LIMIT} THEN change.newest END),
     pending = tally.pending + change.pending,
     processing = tally.processing + change.processing,
     retrying = tally.retrying + change.retrying,
@@ -221,4 +223,6 @@ def recount(connection: psycopg.Connection[Any]) -> None:
     """
     with connection.transaction():
         connection.execute(f"SET LOCAL statement_timeout = '{RECOUNT_SECONDS} s'")
+        # While it waits for the lock, all writers wait behind it.
+        connection.execute("SET LOCAL lock_timeout = '5 s'")
         connection.execute(_RECOUNT)

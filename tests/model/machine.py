@@ -352,4 +352,4 @@ def _fold(connection: Connection) -> None:
 
 
 def _declare_dead(*given: Any, **named: Any) -> list[str]:
-    return sorted(rescue.declare_dead(*given, **named))
+    return sorted(rescue.declare_dead(*given, **named).dead)

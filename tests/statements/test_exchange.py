@@ -416,3 +416,20 @@ def test_claim_that_a_trigger_swallows_is_told_from_an_empty_line(queue: Any) ->
     ]
     assert ([claim.order_id for claim in claimed.claimed], claimed.suppressed) == ([swallowed], False)
     assert not empty.suppressed
+
+
+def test_completion_that_a_trigger_turns_back_is_no_claim(queue: Any) -> None:
+    queue.line(1)
+    (claim,) = queue.claim()
+    queue.connection.execute("""
+        CREATE FUNCTION pg_temp.turn_back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$;
+        CREATE TRIGGER turn_back BEFORE UPDATE ON orders FOR EACH ROW
+        WHEN (NEW.status = 'completed') EXECUTE FUNCTION pg_temp.turn_back();
+    """)
+    try:
+        exchanged = queue.exchange("w", finished=[claim.fence], free=1)
+    finally:
+        queue.connection.execute("DROP TRIGGER turn_back ON orders")
+
+    assert (exchanged.claimed, exchanged.swallowed) == ([], {claim.fence})
+    assert not exchanged.suppressed

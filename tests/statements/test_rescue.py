@@ -14,7 +14,7 @@ WATCHED = float("inf")
 
 
 def declare(queue: Any, watched_seconds: float = WATCHED) -> list[str]:
-    return rescue.declare_dead(queue.connection, watched_seconds=watched_seconds)
+    return rescue.declare_dead(queue.connection, watched_seconds=watched_seconds).dead
 
 
 def silent_since(queue: Any, interval: str) -> datetime:
@@ -54,7 +54,7 @@ def test_caller_that_stands_still_with_its_verdict_uncommitted_is_not_waited_for
     queue.worker("silent", lease_seconds=LEASE, heartbeat_at=silent_since(queue, "2 seconds"))
     stalled = connect()
     stalled.execute("BEGIN")
-    assert rescue.declare_dead(stalled, watched_seconds=WATCHED) == ["silent"]
+    assert rescue.declare_dead(stalled, watched_seconds=WATCHED).dead == ["silent"]
     assert declare(queue) == []
 
     wait_until(lambda: declare(queue) == ["silent"], seconds=5)
@@ -75,6 +75,19 @@ def test_lost_session_is_only_noted_when_it_is_first_seen(queue: Any) -> None:
     row = queue.worker_row("w")
     assert row.dead_at is None
     assert row.session_lost_at is not None
+
+
+@pytest.mark.usefixtures("watched", "sessionless")
+def test_who_looks_is_told_when_the_first_of_the_suspected_will_be_dead(queue: Any) -> None:
+    first = rescue.declare_dead(queue.connection, watched_seconds=WATCHED)
+    queue.change_worker("w", "session_lost_at = clock_timestamp() - INTERVAL '1.5 s'")
+    second = rescue.declare_dead(queue.connection, watched_seconds=WATCHED)
+
+    assert (first.dead, second.dead) == ([], [])
+    assert first.next_seconds is not None
+    assert second.next_seconds is not None
+    assert 1 < first.next_seconds <= 2
+    assert second.next_seconds <= 0.5
 
 
 @pytest.mark.usefixtures("watched", "sessionless")
@@ -152,7 +165,7 @@ def test_process_just_started_goes_by_the_sessions_alone(queue: Any) -> None:
     queue.change_worker("w", "session_lost_at = '2001-01-01'")
     queue.worker("silent", lease_seconds=LEASE, heartbeat_at="2001-01-01")
 
-    dead = rescue.declare_dead(queue.connection, watched_seconds=math.inf, running_seconds=LEASE * 0.9)
+    dead = rescue.declare_dead(queue.connection, watched_seconds=math.inf, running_seconds=LEASE * 0.9).dead
 
     assert dead == ["w"]
 

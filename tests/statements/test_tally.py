@@ -10,19 +10,7 @@ from schema import redrive, tally
 from schema.connection import Connection
 from schema.states import Status
 from schema.tally import TallyLostError
-
-COUNT = """
-SELECT count(*) FILTER (WHERE status = 'pending'),
-       count(*) FILTER (WHERE status = 'processing'),
-       count(*) FILTER (WHERE status = 'retrying'),
-       count(*) FILTER (WHERE status = 'completed'),
-       count(*) FILTER (WHERE status = 'failed'),
-       count(*) FILTER (WHERE status = 'cancelled'),
-       COALESCE(sum(EXTRACT(epoch FROM finished_at - created_at)) FILTER (WHERE status = 'completed'), 0),
-       count(started_at) FILTER (WHERE status = 'completed'),
-       COALESCE(sum(EXTRACT(epoch FROM finished_at - started_at)) FILTER (WHERE status = 'completed'), 0)
-FROM orders
-"""
+from tests.model.database import COUNT
 
 MANY = """
 INSERT INTO orders (order_id, user_id, item_ids, total_amount)
@@ -211,6 +199,48 @@ def test_role_that_may_only_insert_orders_is_counted_too(queue: Any) -> None:
         queue.connection.execute("RESET ROLE; DROP OWNED BY orders_clerk; DROP ROLE orders_clerk")
 
     assert tally.read(queue.connection).counts[Status.PENDING] == 2
+
+
+@pytest.mark.direct("SET ROLE")
+def test_nobody_else_can_have_the_tally_s_functions_run(queue: Any) -> None:
+    queue.connection.execute("DROP ROLE IF EXISTS orders_stranger; CREATE ROLE orders_stranger")
+    try:
+        queue.connection.execute("SET ROLE orders_stranger; CREATE TEMP TABLE mine ()")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            queue.connection.execute(
+                "CREATE TRIGGER reset AFTER TRUNCATE ON mine EXECUTE FUNCTION orders_tally_truncate()"
+            )
+    finally:
+        queue.connection.execute("RESET ROLE; DROP OWNED BY orders_stranger; DROP ROLE orders_stranger")
+
+
+def test_tally_is_folded_in_a_database_whose_tables_are_all_published(queue: Any) -> None:
+    queue.connection.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    try:
+        queue.line(2)
+        tally.fold(queue.connection)
+        queue.connection.execute("UPDATE tally_marks SET at = at - INTERVAL '1 hour'")
+        queue.line(1)
+        tally.fold(queue.connection)
+        tally.recount(queue.connection)
+    finally:
+        queue.connection.execute("DROP PUBLICATION everything")
+
+    assert tally.read(queue.connection).counts[Status.PENDING] == 3
+
+
+def test_truncating_in_an_old_snapshot_forgets_what_was_inserted_since(
+    queue: Any, connect: Callable[[], Connection]
+) -> None:
+    queue.line(1)
+    other = connect()
+    with other.transaction():
+        other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        other.execute("SELECT count(*) FROM workers")
+        queue.line(2)
+        other.execute("TRUNCATE orders")
+
+    assert tallied(queue.connection) == counted(queue.connection)
 
 
 def test_recount_makes_good_what_was_written_with_the_triggers_off(queue: Any) -> None:

@@ -90,3 +90,16 @@ def test_housekeeping_that_can_look_for_nobody_is_missed(
     housekeeping = start_housekeeping()
 
     wait_until(lambda: housekeeping.pulse.weak)
+
+
+def test_dead_are_declared_also_when_nobody_can_tell_what_there_is_to_do(
+    connection: Connection,
+    start_housekeeping: Callable[[], Housekeeping],
+    is_dead: Callable[[], bool],
+    wait_until: Callable[..., Any],
+) -> None:
+    connection.execute("ALTER TABLE tally_changes RENAME TO tally_changes_of_before")
+
+    start_housekeeping()
+
+    wait_until(is_dead)

@@ -28,8 +28,9 @@ def submit(connection: Connection, users: list[str]) -> None:
     [
         ("RAISE 'no business with %', NEW.user_id", "RaiseException: no business with eve"),
         ("RETURN NULL", "the completion: a trigger or rule of the database undid it"),
+        ("RETURN OLD", "the completion: a trigger or rule of the database undid it"),
     ],
-    ids=["raise", "swallow"],
+    ids=["raise", "swallow", "turn back"],
 )
 def test_completion_that_the_database_refuses_fails_alone(
     start_worker: Callable[..., Any],

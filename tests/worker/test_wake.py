@@ -48,7 +48,7 @@ def test_wake_up_has_an_order_claimed_before_the_next_poll_is_due(
             wake.notify(notifier)
             queue.until(ids[-1], "completed")
 
-    # Each claim sets the next poll 0.8 to 1 s away. By polling alone six orders, each submitted when the
+    # Each claim sets the next poll a second away. By polling alone six orders, each submitted when the
     # one before was done, would take more than four seconds.
     first, last = (queue.find(order_id).started_at for order_id in (ids[0], ids[-1]))
     assert first is not None

@@ -57,6 +57,8 @@ def downgrade() -> None:
 def create_trigger(name: str, listens: str, body: str) -> None:
     (schema,) = op.get_bind().exec_driver_sql("SELECT quote_ident(current_schema())").one()
     op.execute(FUNCTION.format(name=name, body=body, schema=schema))
+    # Or anybody could have it run for a table of their own. Firing it needs no permission.
+    op.execute(f"REVOKE EXECUTE ON FUNCTION {name}() FROM PUBLIC")
     op.execute(f"CREATE TRIGGER {name} {listens} FOR EACH STATEMENT EXECUTE FUNCTION {name}()")
 
 
@@ -119,6 +121,9 @@ CREATE TABLE tally_changes (
     autovacuum_vacuum_cost_delay = 0
 );
 
+-- Without a key, it could not be folded in a database whose tables are all published.
+ALTER TABLE tally_changes REPLICA IDENTITY FULL;
+
 CREATE INDEX tally_changes_age ON tally_changes (xid);
 
 COMMENT ON TABLE tally_changes IS
@@ -141,6 +146,8 @@ CREATE TABLE tally_marks (
     arrivals bigint NOT NULL,
     completions bigint NOT NULL
 );
+
+ALTER TABLE tally_marks REPLICA IDENTITY FULL;
 
 COMMENT ON TABLE tally_marks IS 'What the tally was in the last two minutes: where the rates come from.';
 COMMENT ON COLUMN tally_marks.at IS 'When.';
@@ -174,7 +181,7 @@ APPEND = f"""
 
 RESET = """
     DELETE FROM tally;
-    DELETE FROM tally_changes;
+    TRUNCATE tally_changes;
     DELETE FROM tally_marks;
     INSERT INTO tally DEFAULT VALUES;
 """
