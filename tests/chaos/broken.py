@@ -40,13 +40,13 @@ DEFECTS = {
             Edit(
                 "schema.exchange",
                 "EXCHANGE",
-                "JOIN finished USING (order_id, attempt)\n    WHERE",
-                "JOIN finished USING (order_id)\n    WHERE",
+                "\n      AND ((order_id, attempt) IN (SELECT order_id, attempt FROM finished)) IS TRUE",
+                "",
             ),
             Edit(
                 "schema.exchange",
                 "EXCHANGE",
-                "\n      AND orders.worker_id = %(worker_id)s\n      AND orders.status = 'processing'\n    O",
+                "\n      AND worker_id = %(worker_id)s\n      AND status = 'processing'\n    O",
                 "\n    O",
             ),
             # Told that it is dead, a worker that wakes up drops what it holds, and is often in time.
