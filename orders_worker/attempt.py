@@ -12,7 +12,8 @@ from orders_worker.backoff import backoff
 from orders_worker.commit import Committed, commit
 from orders_worker.context import Context
 from orders_worker.handler import Cancelled, Handler, Reject
-from orders_worker.transaction import HandlerConnections, Loan, TransactionError, TransactionOverError
+from orders_worker.lending import HandlerConnections, Loan
+from orders_worker.transaction import TransactionError, TransactionOverError
 from schema import logs
 from schema.connection import Connection
 from schema.exchange import Claim

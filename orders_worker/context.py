@@ -4,7 +4,7 @@ from typing import Any
 
 import psycopg
 
-from orders_worker.transaction import Loan
+from orders_worker.lending import Loan
 from schema.exchange import Claim
 
 

@@ -13,11 +13,11 @@ from orders_worker.handler import Handler
 from orders_worker.health import Vitals
 from orders_worker.heartbeat import Heartbeat
 from orders_worker.housekeeping import Housekeeping
+from orders_worker.lending import HandlerConnections
 from orders_worker.link import Link
 from orders_worker.probes import Probes
 from orders_worker.slots import Mailbox, Slots
 from orders_worker.stop import Stop
-from orders_worker.transaction import HandlerConnections
 from orders_worker.watch import Watch
 from schema import logs, workers
 from schema.connection import Connection

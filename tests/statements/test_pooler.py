@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from psycopg import conninfo
 
-from orders_worker.transaction import HandlerConnection, HandlerConnections
+from orders_worker.lending import HandlerConnections
+from orders_worker.transaction import HandlerConnection
 from schema import migrate, revision, wake
 from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError

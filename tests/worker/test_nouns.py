@@ -11,9 +11,10 @@ from orders_worker.attempt import Attempt, Completed, Work, error_text
 from orders_worker.backoff import backoff
 from orders_worker.bell import Bell
 from orders_worker.hand import Hand
+from orders_worker.lending import HandlerConnections
 from orders_worker.link import Link
 from orders_worker.stop import HAND_BACK_SECONDS, Stop
-from orders_worker.transaction import HandlerConnections, TransactionError
+from orders_worker.transaction import TransactionError
 from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
 from schema.exchange import Claim

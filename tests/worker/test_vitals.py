@@ -13,10 +13,10 @@ import psycopg
 import pytest
 
 from orders_worker.health import Vitals
+from orders_worker.lending import HandlerConnections
 from orders_worker.link import Link
 from orders_worker.probes import Probes
 from orders_worker.pulse import Pulse
-from orders_worker.transaction import HandlerConnections
 from orders_worker.watch import Watch
 from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
