@@ -25,7 +25,7 @@ GROWTH = 1.05
 
 def measure(stage: Stage, *, full: bool) -> Iterator[Measurement]:
     """Yield growth and size of both processes."""
-    batches = (ORDERS if full else ORDERS // 10) // BATCH
+    batches = (ORDERS if full else ORDERS // 3) // BATCH
     stage.fill(0)
     sizes: dict[str, list[float]] = {"worker": [], "API": []}
     with stage.api("orders_api") as api, stage.workers(1, handler="nothing", slots=100) as (worker,):

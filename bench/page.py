@@ -14,10 +14,11 @@ DOCS = Path(__file__).parent.parent / "docs"
 HEAD = """# Performance
 
 Each row compares our figure with another that was measured in the same run on the same server, in turns:
-medians of three turns, with the least and the greatest (idle and pickup have one turn). Default PostgreSQL
-settings, durable commits. `bench/` has a module for each question, which says what the load is and what it
-is compared with; the floors in `bench/floors/` are plain SQL on a bare table, run by pgbench. Made by `make
-bench{full}` with PostgreSQL {postgresql}, Python {python} and psycopg {psycopg} on {processors} processors.
+medians of three turns, with the least and the greatest (idle, memory and pickup have one turn). Default
+PostgreSQL settings, durable commits. `bench/` has a module for each question, which says what the load is
+and what it is compared with; the floors in `bench/floors/` are plain SQL on a bare table, run by pgbench.
+Made by `make bench{full}` with PostgreSQL {postgresql}, Python {python} and psycopg {psycopg} on {processors}
+processors.
 """
 
 ROW = "| {case} | {ours} {unit} | {others} {against} | {ratio:.2f} | {wanted} | {verdict} |"
