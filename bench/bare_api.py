@@ -1,45 +1,31 @@
 """The API with its statements left out: the floor of what HTTP, Falcon and waitress cost by themselves."""
 
 import sys
-from datetime import UTC, datetime
-from decimal import Decimal
 from uuid import UUID
 
 from orders_api.__main__ import main
 from schema import orders
-from schema.orders import NewOrder, Order
-from schema.states import Status
+from schema.orders import NewOrder
 from schema.uuid7 import uuid7
 
-_NOW = datetime.now(UTC)
+ORDER = (
+    '{"order_id":"%s","status":"Pending","user_id":"5c9d1b0a-4a9e-4d0e-9f5b-3f4b0f8f3c7e",'
+    '"item_ids":["1b0ec5b9-a265-4bfa-8b74-78653a0ac7d7","0c618479-0aad-43a0-bf50-200b6bf59eff",'
+    '"17969bd8-50ca-485f-be45-9d6756fbf51b"],"total_amount":150.75,"seq":500,"attempt":0,"attempt_limit":null,'
+    '"worker_id":null,"created_at":"2026-11-26T04:51:33.917788Z","queued_at":"2026-11-26T04:51:33.917788Z",'
+    '"started_at":null,"finished_at":null,"retry_at":null,"cancel_requested_at":null,"last_error":null}'
+)
 
 
 def _submit(_connection: object, _order: NewOrder) -> UUID:
     return uuid7()
 
 
-def _find(_connection: object, order_id: UUID) -> Order:
-    return Order(
-        order_id=order_id,
-        seq=1,
-        user_id="0" * 32,
-        item_ids=["1" * 32, "2" * 32, "3" * 32],
-        total_amount=Decimal("150.75"),
-        status=Status.PENDING,
-        attempt=0,
-        attempt_limit=None,
-        worker_id=None,
-        created_at=_NOW,
-        queued_at=_NOW,
-        started_at=None,
-        finished_at=None,
-        retry_at=None,
-        cancel_requested_at=None,
-        last_error=None,
-    )
+def _show(_connection: object, order_id: UUID) -> str:
+    return ORDER % order_id
 
 
 if __name__ == "__main__":
     orders.submit = _submit
-    orders.find = _find
+    orders.show = _show
     sys.exit(main())

@@ -3,8 +3,6 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 import falcon
@@ -100,38 +98,8 @@ class OrderResource:
         if not _UUID.fullmatch(order_id):
             raise NoOrderIdError
         with self._database.connection() as connection:
-            order = orders.find(connection, UUID(order_id))
-        if order is None:
+            resp.text = orders.show(connection, UUID(order_id))
+        if resp.text is None:
             raise OrderNotFoundError(UUID(order_id))
-        resp.media = shown(order)
 
     on_head = on_get
-
-
-def shown(order: orders.Order) -> dict[str, Any]:
-    """Return an order as clients see it: the table's names, UTC times, `Pending` for pending."""
-    return {
-        "order_id": str(order.order_id),
-        "status": order.status.capitalize(),
-        "user_id": order.user_id,
-        "item_ids": order.item_ids,
-        # Exact: 14 digits fit a double, whose shortest form has no other digits than these.
-        "total_amount": float(order.total_amount),
-        "seq": order.seq,
-        "attempt": order.attempt,
-        "attempt_limit": order.attempt_limit,
-        "worker_id": order.worker_id,
-        "created_at": _utc(order.created_at),
-        "queued_at": _utc(order.queued_at),
-        "started_at": _utc(order.started_at),
-        "finished_at": _utc(order.finished_at),
-        "retry_at": _utc(order.retry_at),
-        "cancel_requested_at": _utc(order.cancel_requested_at),
-        "last_error": order.last_error,
-    }
-
-
-def _utc(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

@@ -132,7 +132,7 @@ def test_amount_comes_out_to_the_digit_as_it_went_in(client: TestClient) -> None
 
         text = client.simulate_get(placed.headers["location"]).text
 
-        shown = text.partition('"total_amount": ')[2].partition(",")[0]
+        shown = text.partition('"total_amount":')[2].partition(",")[0]
         assert Decimal(shown) == Decimal(literal)
 
 

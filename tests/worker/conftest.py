@@ -15,11 +15,12 @@ from typing import Any, Protocol
 from uuid import UUID
 
 import pytest
+from psycopg.rows import namedtuple_row
 
 from schema import migrate, orders
 from schema.connection import Connection
 from schema.embedded.server import Server
-from schema.orders import NewOrder, Order
+from schema.orders import NewOrder
 
 NEW_ORDER = NewOrder("ada", ("tea", "cup"), Decimal("250.75"))
 
@@ -203,10 +204,9 @@ class Queue:
     def submit_one(self) -> UUID:
         return self.submit()[0]
 
-    def find(self, order_id: UUID) -> Order:
-        order = orders.find(self.connection, order_id)
-        assert order is not None
-        return order
+    def find(self, order_id: UUID) -> Any:
+        with self.connection.cursor(row_factory=namedtuple_row) as cursor:
+            return cursor.execute("SELECT * FROM orders WHERE order_id = %s", (order_id,)).fetchone()
 
     def one(self, statement: str, *values: Any) -> Any:
         row = self.connection.execute(statement, values).fetchone()
@@ -230,7 +230,7 @@ class Queue:
             worker.pid,
         )
 
-    def until(self, order_id: UUID, status: str, *, seconds: float = 30) -> Order:
+    def until(self, order_id: UUID, status: str, *, seconds: float = 30) -> Any:
         self._wait_until(lambda: self.find(order_id).status == status, seconds=seconds)
         return self.find(order_id)
 
