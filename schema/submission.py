@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import chain, islice
 from typing import Any
 
+from schema import at_a_glance
 from schema.errors import OrdersError
 from schema.orders import NewOrder
 
@@ -81,6 +82,8 @@ def parse(text: bytes, *, what: str = "the body") -> NewOrder:
 
     `what` it is stands in the errors' messages.
     """
+    if plain := at_a_glance.recognise(text):
+        return plain
     submitted = _decode(text, _EXPECTED_OBJECT, what=what)
     _refuse(_problems(submitted))
     return _order(submitted)

@@ -1,0 +1,36 @@
+"""Recognise an order as nearly every client writes it, for less than half of what reading any JSON costs.
+
+What is no such order may be one all the same: `schema.submission` has the last word.
+"""
+
+import re
+from decimal import Decimal
+
+from schema.orders import NewOrder
+
+_ID = r'"[!#-\[\]-~][ !#-\[\]-~]{0,254}+"'
+"""Visible ASCII, blanks after the first character, nothing that JSON escapes."""
+
+_AMOUNT = r"(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,2})?"
+
+_ITEMS = rf"{_ID}(?:, ?{_ID}){{0,999}}+"
+
+_ORDER = re.compile(
+    rf'\{{"user_id": ?({_ID}), ?"item_ids": ?\[({_ITEMS})\], ?"total_amount": ?({_AMOUNT})\}}[ \t\r\n]*'
+)
+
+_CENT = Decimal("0.01")
+
+
+def recognise(text: bytes) -> NewOrder | None:
+    """Return the order in a JSON text, None where it takes a closer look."""
+    found = _ORDER.fullmatch(text.decode("latin-1"))
+    if found is None:
+        return None
+    user_id, item_ids, total_amount = found.groups()
+    # No id contains a quote, so each second piece is one.
+    return NewOrder(
+        user_id=user_id[1:-1],
+        item_ids=tuple(item_ids.split('"')[1::2]),
+        total_amount=Decimal(total_amount).quantize(_CENT),
+    )
