@@ -64,7 +64,8 @@ class Outbox:
 
         A swallowed one has failed its attempt, as one that the database refuses with an error has.
         """
-        settled = [fence for fence in finished if fence not in exchanged.busy | exchanged.swallowed]
+        unsettled = exchanged.busy | exchanged.swallowed
+        settled = [fence for fence in finished if fence not in unsettled]
         self._completed.difference_update(settled)
         self._hand.drop(settled)
         self.fresh = False

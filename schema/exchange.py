@@ -187,7 +187,7 @@ def exchange(
         {
             "worker_id": worker_id,
             # As PostgreSQL writes an array: psycopg's lists cost ten times as much.
-            "order_ids": f"{{{','.join([str(fence.order_id) for fence in finished])}}}",
+            "order_ids": f"{{{','.join([fence.order_id.hex for fence in finished])}}}",
             "attempts": f"{{{','.join([str(fence.attempt) for fence in finished])}}}",
             "free": free,
             "floor": floor,
