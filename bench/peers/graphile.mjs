@@ -2,17 +2,13 @@
 // node graphile.mjs URL COUNT drain: work them off with a handler that does nothing; when the line is empty, print
 // the time of the first and of the last call of the handler, in seconds since 1970.
 // node graphile.mjs URL COUNT stamp: print each job's user_id and the time of its handler, for so many.
-import { randomUUID } from "node:crypto";
 import { Logger, makeWorkerUtils, run } from "graphile-worker";
 import pg from "pg";
+import { order } from "./order.mjs";
 
 const [url, count, what] = process.argv.slice(2);
 const pool = new pg.Pool({ connectionString: url, max: 12 });
 const logger = new Logger(() => () => {});
-
-function order() {
-  return { user_id: randomUUID(), item_ids: [randomUUID(), randomUUID(), randomUUID()], total_amount: 150.75 };
-}
 
 if (what === "fill") {
   const utils = await makeWorkerUtils({ pgPool: pool, logger });

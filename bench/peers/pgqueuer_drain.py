@@ -6,7 +6,6 @@ Prints the time of the first and of the last call of the handler, in seconds sin
 import json
 import sys
 import time
-from uuid import uuid4
 
 import asyncpg
 import uvloop
@@ -15,12 +14,7 @@ from pgqueuer.core.qm import QueueManager
 from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 from pgqueuer.types import QueueExecutionMode
-
-
-def payload() -> bytes:
-    """Return an order of the size that all are measured with."""
-    item_ids = [str(uuid4()) for _ in range(3)]
-    return json.dumps({"user_id": str(uuid4()), "item_ids": item_ids, "total_amount": 150.75}).encode()
+from sample import order
 
 
 async def main(url: str, count: int, batch: int) -> None:
@@ -30,12 +24,13 @@ async def main(url: str, count: int, batch: int) -> None:
         queries = Queries(driver)
         await queries.install()
         for _ in range(count // 1000):
-            await queries.enqueue(["order"] * 1000, [payload() for _ in range(1000)], [0] * 1000)
+            payloads = [json.dumps(order()).encode() for _ in range(1000)]
+            await queries.enqueue(["order"] * 1000, payloads, [0] * 1000)
         manager = QueueManager(queries)
         times: list[float] = []
 
         @manager.entrypoint("order")
-        async def order(_job: Job) -> None:
+        async def work(_job: Job) -> None:
             times.append(time.time())
 
         await manager.run(batch_size=batch, mode=QueueExecutionMode.drain)

@@ -18,21 +18,31 @@ PGQUEUER = "PgQueuer"
 _HERE = Path(__file__).parent
 _HOME = _HERE / ".installed"
 _PYTHON = _HOME / "venv" / "bin" / "python"
-_NODE_SCRIPT = _HOME / "graphile.mjs"
+_FROM_PIP = _HERE.parent / "requirements-peers.txt"
+_FROM_NPM = _HERE / "package.json"
 
 
 def set_up() -> None:
-    """Install them once: the Python one in an environment of its own, the other through npm."""
-    if not _PYTHON.exists():
+    """Install them unless that is done: those in Python in an environment of their own, the others by npm."""
+    if not _is_installed(_FROM_PIP):
         venv.create(_HOME / "venv", with_pip=True)
         pip = [_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--requirement", _HERE / "requirements.txt"], check=True)
-    if not (_HOME / "node_modules").exists():
+        subprocess.run([*pip, "--requirement", _FROM_PIP], check=True)
+        shutil.copy(_FROM_PIP, _HOME)
+    if not (_is_installed(_FROM_NPM) and (_HOME / "node_modules").exists()):
         if shutil.which("npm") is None:
             raise SystemExit("npm is not here, which installs the peers that are written in JavaScript")
-        shutil.copy(_HERE / "package.json", _HOME)
+        shutil.rmtree(_HOME / "node_modules", ignore_errors=True)
+        shutil.copy(_FROM_NPM, _HOME)
         subprocess.run(["npm", "install", "--silent", "--no-package-lock"], cwd=_HOME, check=True)
-    shutil.copy(_HERE / "graphile.mjs", _NODE_SCRIPT)
+    for script in _HERE.glob("*.mjs"):
+        shutil.copy(script, _HOME)
+
+
+def _is_installed(wanted: Path) -> bool:
+    """Whether what was installed last is what this file names."""
+    installed = _HOME / wanted.name
+    return installed.exists() and installed.read_text() == wanted.read_text()
 
 
 def graphile(stage: Stage, count: int, *, processes: int = 1) -> float:
@@ -48,7 +58,7 @@ def graphile(stage: Stage, count: int, *, processes: int = 1) -> float:
 def fill_graphile(stage: Stage, count: int) -> tuple[str, list[str]]:
     """Put jobs into a fresh database; return its URL, and the command that lacks a count and a mode."""
     url = _fresh(stage, "graphile")
-    node = ["node", str(_NODE_SCRIPT), url]
+    node = ["node", str(_HOME / "graphile.mjs"), url]
     subprocess.run([*node, str(count), "fill"], check=True, stderr=subprocess.DEVNULL)
     with stage.connect(url) as connection:
         connection.execute("VACUUM ANALYZE")
