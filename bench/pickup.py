@@ -14,6 +14,7 @@ import psycopg
 
 from bench.measurement import Measurement
 from bench.peers import run
+from bench.peers.keeps import GRAPHILE
 from bench.stage import Stage
 from schema import wake
 
@@ -31,7 +32,7 @@ def measure(stage: Stage, *, full: bool) -> Iterator[Measurement]:
     count = 200 if full else 100
     ours, peer = sorted(_ours(stage, count)), sorted(_graphile(stage, count))
     for name, at in (("p50", count // 2), ("p99", round(count * 0.99) - 1)):
-        yield Measurement("pickup", name, "ms", [ours[at]], run.GRAPHILE, [peer[at]], 1, less_is_better=True)
+        yield Measurement("pickup", name, "ms", [ours[at]], GRAPHILE.name, [peer[at]], 1, less_is_better=True)
 
 
 def _ours(stage: Stage, count: int) -> list[float]:

@@ -1,4 +1,4 @@
 """Other queues on the same work and the same server, each with its best documented settings.
 
-Both delete a job when it is done; ours keeps the order with its history, and shows what is being worked on.
+What each of them keeps of a job, beside our order with its history, stands in `keeps.py`.
 """

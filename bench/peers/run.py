@@ -12,9 +12,6 @@ from psycopg import conninfo
 
 from bench.stage import Stage
 
-GRAPHILE = "Graphile Worker"
-PGQUEUER = "PgQueuer"
-
 _HERE = Path(__file__).parent
 _HOME = _HERE / ".installed"
 _PYTHON = _HOME / "venv" / "bin" / "python"
@@ -58,25 +55,63 @@ def graphile(stage: Stage, count: int, *, processes: int = 1) -> float:
 def fill_graphile(stage: Stage, count: int) -> tuple[str, list[str]]:
     """Put jobs into a fresh database; return its URL, and the command that lacks a count and a mode."""
     url = _fresh(stage, "graphile")
-    node = ["node", str(_HOME / "graphile.mjs"), url]
-    subprocess.run([*node, str(count), "fill"], check=True, stderr=subprocess.DEVNULL)
-    with stage.connect(url) as connection:
-        connection.execute("VACUUM ANALYZE")
-        connection.execute("CHECKPOINT")
+    node = _node("graphile.mjs", url)
+    _fill(stage, url, node, count)
     return url, node
+
+
+def pg_boss(stage: Stage, count: int) -> float:
+    """Return jobs a second of pg-boss: two workers, 5,000 jobs to a call of the handler."""
+    url = _fresh(stage, "pgboss")
+    return _fill_and_drain(stage, url, _node("pgboss.mjs", url), count)
 
 
 def pgqueuer(stage: Stage, count: int, *, batch: int) -> float:
     """Return jobs a second of PgQueuer with asyncpg and uvloop."""
-    command = [_PYTHON, _HERE / "pgqueuer_drain.py", _fresh(stage, "pgqueuer"), str(count), str(batch)]
+    command = [*_python("pgqueuer_drain.py", _fresh(stage, "pgqueuer")), str(count), str(batch)]
     return _rate([subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout])
+
+
+def awa(stage: Stage, count: int) -> float:
+    """Return jobs a second of awa-pg: four partitions with 1,024 jobs at once in each."""
+    url = _fresh(stage, "awa")
+    # Its URLs want a host, though the socket given after it is what counts.
+    return _fill_and_drain(stage, url, _python("awa_drain.py", url.replace("@/", "@localhost/")), count)
+
+
+def procrastinate(stage: Stage, count: int) -> float:
+    """Return jobs a second of Procrastinate: 10 jobs at once."""
+    url = _fresh(stage, "procrastinate")
+    return _fill_and_drain(stage, url, _python("procrastinate_drain.py", url), count)
+
+
+def _node(script: str, url: str) -> list[str]:
+    return ["node", str(_HOME / script), url]
+
+
+def _python(script: str, url: str) -> list[str]:
+    return [str(_PYTHON), str(_HERE / script), url]
+
+
+def _fill_and_drain(stage: Stage, url: str, command: list[str], count: int) -> float:
+    _fill(stage, url, command, count)
+    drain = subprocess.run([*command, str(count), "drain"], check=True, stdout=subprocess.PIPE)
+    return _rate([drain.stdout])
+
+
+def _fill(stage: Stage, url: str, command: list[str], count: int) -> None:
+    """Have a peer fill its line, and tidy up after that as for ours."""
+    subprocess.run([*command, str(count), "fill"], check=True, stderr=subprocess.DEVNULL)
+    with stage.connect(url) as connection:
+        connection.execute("VACUUM ANALYZE")
+        connection.execute("CHECKPOINT")
 
 
 def _fresh(stage: Stage, name: str) -> str:
     with stage.connect() as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         connection.execute(f"CREATE DATABASE {name}")
-    # As a URL, which is what both read.
+    # As a URL, which is what all read.
     given = conninfo.conninfo_to_dict(stage.url)
     host = str(given["host"]).replace("/", "%2F")
     return f"postgresql://{given['user']}@/{name}?host={host}&port={given['port']}"
