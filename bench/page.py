@@ -8,6 +8,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from bench.measurement import shown
+from bench.peers.keeps import PEERS, Peer
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -20,6 +21,11 @@ and what it is compared with; the floors in `bench/floors/` are plain SQL on a b
 Made by `make bench{full}` with PostgreSQL {postgresql}, Python {python} and psycopg {psycopg} on {processors}
 processors.
 """
+
+KEEPS = """Ours keeps every order with its attempts; while it is worked on, it shows its worker and its lease.
+
+| peer | as measured | while a job is worked on | a job that is done |
+| --- | --- | --- | --- |"""
 
 ROW = "| {case} | {ours} {unit} | {others} {against} | {ratio:.2f} | {wanted} | {verdict} |"
 
@@ -37,7 +43,13 @@ def write(document: dict[str, Any]) -> None:
         page += ["| case | ours | against | ratio | wanted | |", "| --- | --- | --- | --- | --- | --- |"]
         page += [_row(each) for each in measured]
         page += [""]
+        if question == "peers":
+            page += [KEEPS, *(_peer(each) for each in PEERS), ""]
     (DOCS / "performance.md").write_text("\n".join(page))
+
+
+def _peer(peer: Peer) -> str:
+    return f"| {peer.name} | {peer.setting} | {peer.working} | {peer.done} |"
 
 
 def _by_question(measured: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
