@@ -68,8 +68,8 @@ def pg_boss(stage: Stage, count: int) -> float:
 
 def pgqueuer(stage: Stage, count: int, *, batch: int) -> float:
     """Return jobs a second of PgQueuer with asyncpg and uvloop."""
-    command = [*_python("pgqueuer_drain.py", _fresh(stage, "pgqueuer")), str(count), str(batch)]
-    return _rate([subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout])
+    url = _fresh(stage, "pgqueuer")
+    return _fill_and_drain(stage, url, [*_python("pgqueuer_drain.py", url), str(batch)], count)
 
 
 def awa(stage: Stage, count: int) -> float:
