@@ -20,7 +20,7 @@ class Case:
 
     name: str
     against: str
-    drain: Callable[[Stage, int], float]
+    peer: Callable[[Stage, int], float]
     bound: float
     slots: int = 100
     workers: int = 1
@@ -70,6 +70,6 @@ def measure(stage: Stage, *, full: bool) -> Iterator[Measurement]:
 def _measured(stage: Stage, case: Case, count: int) -> Measurement:
     ours, peer = in_turns(
         lambda: drain.ours(stage, count, slots=case.slots, workers=case.workers),
-        lambda: case.drain(stage, round(count * case.peers_share)),
+        lambda: case.peer(stage, round(count * case.peers_share)),
     )
     return Measurement("peers", case.name, "orders/s", ours, case.against, peer, case.bound)

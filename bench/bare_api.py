@@ -8,7 +8,7 @@ from schema import orders
 from schema.orders import NewOrder
 from schema.uuid7 import uuid7
 
-ORDER = (
+_ORDER = (
     '{"order_id":"%s","status":"Pending","user_id":"5c9d1b0a-4a9e-4d0e-9f5b-3f4b0f8f3c7e",'
     '"item_ids":["1b0ec5b9-a265-4bfa-8b74-78653a0ac7d7","0c618479-0aad-43a0-bf50-200b6bf59eff",'
     '"17969bd8-50ca-485f-be45-9d6756fbf51b"],"total_amount":150.75,"seq":500,"attempt":0,"attempt_limit":null,'
@@ -22,7 +22,7 @@ def _submit(_connection: object, _order: NewOrder) -> UUID:
 
 
 def _show(_connection: object, order_id: UUID) -> str:
-    return ORDER % order_id
+    return _ORDER % order_id
 
 
 if __name__ == "__main__":

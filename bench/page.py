@@ -22,7 +22,8 @@ Made by `make bench{full}` with PostgreSQL {postgresql}, Python {python} and psy
 processors.
 """
 
-KEEPS = """Ours keeps every order with its attempts; while it is worked on, it shows its worker and its lease.
+KEEPS = """Ours keeps every order, and each attempt that did not complete it; while it is worked
+on, it shows its worker.
 
 | peer | as measured | while a job is worked on | a job that is done |
 | --- | --- | --- | --- |"""

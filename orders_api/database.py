@@ -104,7 +104,8 @@ class Database:
 def _is_alive(connection: Connection) -> bool:
     """Tell whether the server is still there, by what it has sent: no round trip, no wait.
 
-    The first look takes in a notice or the server's goodbye, the second finds the end behind a goodbye.
+    The first look takes in a notice or the server's goodbye, the second finds the end behind a goodbye,
+    if it has come.
     """
     try:
         connection.pgconn.consume_input()

@@ -8,12 +8,13 @@ from decimal import Decimal
 
 from schema.orders import NewOrder
 
-_ID = r'"[!#-\[\]-~][ !#-\[\]-~]{0,254}+"'
+_ID = r'"[!#-\[\]-~][ !#-\[\]-~]{0,254}"'
 """Visible ASCII, blanks after the first character, nothing that JSON escapes."""
 
 _AMOUNT = r"(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,2})?"
 
-_ITEMS = rf"{_ID}(?:, ?{_ID}){{0,999}}+"
+# No possessive repeats: the first releases of Python 3.11 match a comma too many with them.
+_ITEMS = rf"{_ID}(?:, ?{_ID}){{0,999}}"
 
 _ORDER = re.compile(
     rf'\{{"user_id": ?({_ID}), ?"item_ids": ?\[({_ITEMS})\], ?"total_amount": ?({_AMOUNT})\}}[ \t\r\n]*'

@@ -111,7 +111,7 @@ def _read_ndjson(lines: _Lines) -> Iterator[Entry]:
             order = parse(_whole(line), what="the line")
         except (NotJsonError, InvalidOrderError, _TooLongError) as error:
             reason = str(error)
-        yield Entry(lines.count, line, Place(lines.count, lines.position), order, reason)
+        yield Entry(lines.count, line, lines.place, order, reason)
 
 
 class _TooLongError(OrdersError):

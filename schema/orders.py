@@ -38,22 +38,23 @@ def submit(connection: psycopg.Connection[Any], order: NewOrder) -> UUID:
     return order_id
 
 
-_TIMES = ("created_at", "queued_at", "started_at", "finished_at", "retry_at", "cancel_requested_at")
-
 _SHOW = """
 SELECT row_to_json(shown)::text
 FROM (
     SELECT order_id, initcap(status) AS status, user_id, item_ids, total_amount, seq, attempt, attempt_limit,
-           worker_id, {times}, last_error
+           worker_id,
+           to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created_at,
+           to_char(queued_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS queued_at,
+           to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS started_at,
+           to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS finished_at,
+           to_char(retry_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS retry_at,
+           to_char(cancel_requested_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+               AS cancel_requested_at,
+           last_error
     FROM orders
     WHERE order_id = %s
 ) AS shown
-""".format(
-    times=", ".join(
-        f"to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS {name}"
-        for name in _TIMES
-    )
-)
+"""
 
 
 def show(connection: psycopg.Connection[Any], order_id: UUID) -> str | None:

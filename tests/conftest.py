@@ -36,6 +36,12 @@ for _name in [name for name in os.environ if name.startswith(("ORDERS_", "PG")) 
     del os.environ[_name]
 
 
+def pytest_configure() -> None:
+    """Take signals as usual: in the background a shell ignores SIGINT, for all that the tests start too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
     """With a pooler leave out what has no database behind it, or servers and poolers of its own."""
     if TEST_POOLER:

@@ -388,7 +388,7 @@ def test_database_that_refuses_every_order_for_another_reason_stops_the_import(
     assert users(connection) == []
 
 
-MANY = 200_000
+MANY = 100_000
 """Lines that take long enough for a signal to arrive before the last."""
 
 

@@ -47,7 +47,7 @@ async def fill(client: awa.AsyncClient, queue: awa.PartitionedQueue, count: int)
 
 
 async def drain(client: awa.AsyncClient, queue: awa.PartitionedQueue, count: int) -> None:
-    """Work so many off; leaving the client waits for what is still to be written."""
+    """Work so many off; the shutdown waits for what is still to be written."""
     times: list[float] = []
     last = asyncio.Event()
 

@@ -1,6 +1,6 @@
 // node graphile.mjs URL COUNT fill: put so many jobs into the line.
 // node graphile.mjs URL COUNT drain: work them off with a handler that does nothing; when the line is empty, print
-// the time of the first and of the last call of the handler, in seconds since 1970.
+// the time of the first and of the last call of the handler, in seconds since 1970: before its last completions.
 // node graphile.mjs URL COUNT stamp: print each job's user_id and the time of its handler, for so many.
 import { Logger, makeWorkerUtils, run } from "graphile-worker";
 import pg from "pg";

@@ -10,7 +10,7 @@ from typing import Any
 
 from psycopg import conninfo
 
-from bench.stage import Stage
+from bench.stage import GIVE_UP_SECONDS, Stage
 
 _HERE = Path(__file__).parent
 _HOME = _HERE / ".installed"
@@ -21,7 +21,7 @@ _FROM_NPM = _HERE / "package.json"
 
 def set_up() -> None:
     """Install them unless that is done: those in Python in an environment of their own, the others by npm."""
-    if not _is_installed(_FROM_PIP):
+    if not (_is_installed(_FROM_PIP) and _PYTHON.exists()):
         venv.create(_HOME / "venv", with_pip=True)
         pip = [_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "--requirement", _FROM_PIP], check=True)
@@ -31,7 +31,10 @@ def set_up() -> None:
             raise SystemExit("npm is not here, which installs the peers that are written in JavaScript")
         shutil.rmtree(_HOME / "node_modules", ignore_errors=True)
         shutil.copy(_FROM_NPM, _HOME)
-        subprocess.run(["npm", "install", "--silent", "--no-package-lock"], cwd=_HOME, check=True)
+        npm = subprocess.run(["npm", "install", "--silent", "--no-package-lock"], cwd=_HOME, check=False)
+        if npm.returncode:
+            (_HOME / _FROM_NPM.name).unlink()
+            raise SystemExit("npm could not install the peers that are written in JavaScript")
     for script in _HERE.glob("*.mjs"):
         shutil.copy(script, _HOME)
 
@@ -95,13 +98,15 @@ def _python(script: str, url: str) -> list[str]:
 
 def _fill_and_drain(stage: Stage, url: str, command: list[str], count: int) -> float:
     _fill(stage, url, command, count)
-    drain = subprocess.run([*command, str(count), "drain"], check=True, stdout=subprocess.PIPE)
+    drain = subprocess.run(
+        [*command, str(count), "drain"], check=True, stdout=subprocess.PIPE, timeout=GIVE_UP_SECONDS
+    )
     return _rate([drain.stdout])
 
 
 def _fill(stage: Stage, url: str, command: list[str], count: int) -> None:
     """Have a peer fill its line, and tidy up after that as for ours."""
-    subprocess.run([*command, str(count), "fill"], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run([*command, str(count), "fill"], check=True)
     with stage.connect(url) as connection:
         connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")

@@ -206,7 +206,9 @@ class Queue:
 
     def find(self, order_id: UUID) -> Any:
         with self.connection.cursor(row_factory=namedtuple_row) as cursor:
-            return cursor.execute("SELECT * FROM orders WHERE order_id = %s", (order_id,)).fetchone()
+            order = cursor.execute("SELECT * FROM orders WHERE order_id = %s", (order_id,)).fetchone()
+        assert order is not None
+        return order
 
     def one(self, statement: str, *values: Any) -> Any:
         row = self.connection.execute(statement, values).fetchone()
