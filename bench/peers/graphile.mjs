@@ -8,6 +8,9 @@ import { order } from "./order.mjs";
 
 const [url, count, what] = process.argv.slice(2);
 const pool = new pg.Pool({ connectionString: url, max: 12 });
+// Without them it warns on each start.
+pool.on("error", console.error);
+pool.on("connect", (client) => client.on("error", console.error));
 const logger = new Logger(() => () => {});
 
 if (what === "fill") {
