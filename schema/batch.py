@@ -11,7 +11,7 @@ import psycopg
 from schema import idempotency
 from schema.errors import OrderNotTakenError
 from schema.idempotency import Submitted
-from schema.orders import NewOrder
+from schema.orders import NewOrder, array
 from schema.uuid7 import uuid7
 
 
@@ -66,12 +66,10 @@ def copy(connection: psycopg.Connection[Any], orders: Iterable[NewOrder], *, fir
 def _line(number: int, order: NewOrder) -> str:
     """Return an order as COPY's text format has it.
 
-    https://www.postgresql.org/docs/current/sql-copy.html and arrays.html#ARRAYS-IO. psycopg's own rows
-    cost four times as much. A NUL stands between the items meanwhile: no id has one.
+    https://www.postgresql.org/docs/current/sql-copy.html. psycopg's own rows cost four times as much.
     """
-    items = "\0".join(order.item_ids).replace("\\", r"\\").replace('"', r"\"").replace("\0", '","')
-    array = _escaped(f'{{"{items}"}}')
-    return f"{number:032x}\t{_escaped(order.user_id)}\t{array}\t{order.total_amount}\n"
+    item_ids = _escaped(array(order.item_ids))
+    return f"{number:032x}\t{_escaped(order.user_id)}\t{item_ids}\t{order.total_amount}\n"
 
 
 def _escaped(text: str) -> str:

