@@ -16,6 +16,7 @@ import psycopg
 from bench import (
     against_peers,
     bulk,
+    cost,
     depth,
     drain,
     held,
@@ -34,6 +35,7 @@ RESULTS = Path(__file__).parent / "results.json"
 
 QUESTIONS: dict[str, Callable[..., Iterator[Measurement]]] = {
     "drain": drain.measure,
+    "cost": cost.measure,
     "submit": submit.measure,
     "bulk": bulk.measure,
     "held": held.measure,

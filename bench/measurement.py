@@ -3,9 +3,11 @@
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 TURNS = 3
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def in_turns(ours: Callable[[], float], other: Callable[[], float]) -> tuple[list[float], list[float]]:
+def in_turns(ours: Callable[[], T], other: Callable[[], T]) -> tuple[list[T], list[T]]:
     """Measure one, then the other, `TURNS` times."""
     turns = [(other(), ours()) for _ in range(TURNS)]
     return [ours for _, ours in turns], [other for other, _ in turns]
