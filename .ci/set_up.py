@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 # Not that of an active environment, which may be the very one that is to be made anew.
-PYTHON = Path(sys.executable).resolve()
+PYTHON = Path(sys.base_prefix, "bin", "python{}.{}".format(*sys.version_info)).resolve()
 STAMP = VENV / "set-up-for"
 INPUTS = ("setup.cfg", "constraints.txt", ".ci/set_up.py")
 

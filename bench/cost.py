@@ -1,9 +1,10 @@
 """What does an order cost the server, from its claim to its completion?
 
 Load: one connection that exchanges so many orders for the next ones again and again; the processor time of
-its backend, the bytes that it writes to the log and the buffers that it looks at, for each order. Bound: the
-same of the floor's statement (`floors/exchange.sql`), in turns, by as much as a drain may be slower. Unlike
-rates, these hardly change with what else the machine does.
+its backend, the bytes that it writes to the log (whole pages after a checkpoint among them) and the buffers
+that it looks at, for each order. Bound: the same of the floor's statement (`floors/exchange.sql`), in turns,
+by as much as a drain may be slower. Log and buffers hardly change with what else the machine does, unlike
+rates.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,13 +22,16 @@ BOUND = 1 / 0.8
 ORDERS = {100: 20_000, 10: 6_000, 1: 1_500}
 """How many are exchanged, by how many at a time."""
 
+WARMING = 12
+"""Exchanges of a new session that do not count: in them statements are planned and the catalogue is read."""
+
 
 class Cost(NamedTuple):
     """What one order took of the server, or all of them."""
 
     processor_us: float
     log_bytes: float
-    buffers: float
+    buffers_pages: float
 
 
 def measure(stage: Stage, *, full: bool) -> Iterator[Measurement]:
@@ -45,7 +49,7 @@ def measure(stage: Stage, *, full: bool) -> Iterator[Measurement]:
                 f"{what}, {size} at a time",
                 unit,
                 [getattr(each, name) for each in ours],
-                "pgbench's statement",
+                "the floor's statement",
                 [getattr(each, name) for each in floor],
                 BOUND,
                 less_is_better=True,
@@ -53,36 +57,45 @@ def measure(stage: Stage, *, full: bool) -> Iterator[Measurement]:
 
 
 def _ours(stage: Stage, orders: int, *, size: int) -> Cost:
-    stage.fill(orders)
+    stage.fill(orders + WARMING * size)
     with Connection.open(stage.url, name="bench") as connection:
         return _of_each(
-            connection, orders, lambda: exchange_times(connection, count=orders // size, size=size)
+            connection,
+            exchanges=orders // size,
+            size=size,
+            work=lambda count: exchange_times(connection, count=count, size=size),
         )
 
 
 def _floor(stage: Stage, orders: int, *, size: int) -> Cost:
-    stage.fill_floor(orders)
+    stage.fill_floor(orders + WARMING * size)
     with Connection.open(stage.url, name="bench") as connection:
-        return _of_each(connection, orders, lambda: _floor_exchanges(connection, orders // size, size=size))
+        return _of_each(
+            connection,
+            exchanges=orders // size,
+            size=size,
+            work=lambda count: _floor_exchanges(connection, count, size=size),
+        )
 
 
 def _floor_exchanges(connection: Connection, count: int, *, size: int) -> None:
     statement = (FLOORS / "exchange.sql").read_text().partition(r"\gset")[0]
     statement = statement.replace(":ids", "%(ids)s").replace(":batch", "%(batch)s")
     ids: list[UUID] = []
-    # The first claims only, the last completes only.
-    for _ in range(count + 1):
-        row = connection.execute(statement, {"ids": ids, "batch": size}).fetchone()
+    for free in (size,) * count + (0,):
+        row = connection.execute(statement, {"ids": ids, "batch": free}).fetchone()
         assert row is not None
         ids = row[0]
 
 
-def _of_each(connection: Connection, orders: int, work: Callable[[], object]) -> Cost:
-    """Return what `work` costs the server for each order."""
-    before = _spent(connection)
-    work()
+def _of_each(connection: Connection, *, exchanges: int, size: int, work: Callable[[int], object]) -> Cost:
+    """Return what so many exchanges, done by `work`, cost the server for each order."""
+    work(WARMING)
+    earlier = _spent(connection)
+    work(exchanges)
+    later = _spent(connection)
     return Cost(
-        *((after - before) / orders for after, before in zip(_spent(connection), before, strict=True))
+        *((after - before) / (exchanges * size) for after, before in zip(later, earlier, strict=True))
     )
 
 

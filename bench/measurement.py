@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 TURNS = 3
 
-T = TypeVar("T")
+Figure = TypeVar("Figure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def in_turns(ours: Callable[[], T], other: Callable[[], T]) -> tuple[list[T], list[T]]:
+def in_turns(ours: Callable[[], Figure], other: Callable[[], Figure]) -> tuple[list[Figure], list[Figure]]:
     """Measure one, then the other, `TURNS` times."""
     turns = [(other(), ours()) for _ in range(TURNS)]
     return [ours for _, ours in turns], [other for other, _ in turns]

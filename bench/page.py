@@ -17,7 +17,8 @@ HEAD = """# Performance
 Each row compares our figure with another that was measured in the same run on the same server, in turns:
 medians of three turns, with the least and the greatest (idle, memory and pickup have one turn). Default
 PostgreSQL settings, durable commits. `bench/` has a module for each question, which says what the load is
-and what it is compared with; the floors in `bench/floors/` are plain SQL on a bare table, run by pgbench.
+and what it is compared with; the floors in `bench/floors/` are plain SQL on a bare table, run by pgbench
+(for cost in a session of our own). [profile.md](profile.md) says where the time goes.
 Made by `make bench{full}` with PostgreSQL {postgresql}, Python {python} and psycopg {psycopg} on {processors}
 processors.
 """

@@ -57,7 +57,7 @@ class Database:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Lend a connection in autocommit mode.
+        """Lend a connection in autocommit mode; each answer is to be read before the next statement is run.
 
         Raises `DatabaseUnavailableError` when none can be had now, or when the server refused the
         statement for a reason of its own: nothing was changed. Raises `ConnectionLostError` when the

@@ -115,7 +115,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 class PooledConnection(Connection):
     """A `Connection` that a `psycopg_pool.ConnectionPool` opens, given `name` and `reply_seconds`.
 
-    All its statements share a cursor: read what one answers before the next is run.
+    All its statements share a cursor, which keeps the last answer: read it before the next one is run.
     """
 
     @classmethod
@@ -132,7 +132,7 @@ class PooledConnection(Connection):
     def execute(
         self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool = False
     ) -> psycopg.Cursor[tuple[Any, ...]]:
-        """Run a statement as psycopg does, but with no new cursor, a third of what it costs in Python."""
+        """Run a statement as psycopg does, without the new cursor that is a quarter of an insert's Python."""
         return self._cursor.execute(query, params, prepare=prepare, binary=binary)
 
 

@@ -21,7 +21,7 @@ class NewOrder:
 
 
 def array(item_ids: tuple[str, ...]) -> str:
-    """Return the ids as PostgreSQL writes an array; psycopg's lists cost ten times as much.
+    """Return the ids, at least one, as PostgreSQL writes an array; psycopg's lists cost many times as much.
 
     https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO. A NUL stands between them meanwhile: no id
     has one.

@@ -32,6 +32,25 @@ def test_slow_statement_ends_with_the_connection_intact(database_url: str) -> No
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_pooled_connection_s_one_cursor_takes_nothing_over_from_the_statement_before(
+    database_url: str,
+) -> None:
+    with PooledConnection.connect(database_url, name="test", reply_seconds=10) as connection:
+        first = connection.execute("SELECT '{1}'::int[], %s::text", ("tea",), binary=True)
+        assert first.pgresult is not None
+        assert first.pgresult.fformat(0) == psycopg.pq.Format.BINARY
+        assert first.fetchone() == ([1], "tea")
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            connection.execute("SELECT 1 / 0")
+
+        second = connection.execute("SELECT 2")
+
+        assert second is first
+        assert second.pgresult is not None
+        assert second.pgresult.fformat(0) == psycopg.pq.Format.TEXT
+        assert second.fetchone() == (2,)
+
+
 @pytest.fixture
 def silent_port() -> Iterator[int]:
     """A port on which connections are accepted and never answered."""
