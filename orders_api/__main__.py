@@ -36,13 +36,14 @@ def _serve() -> int:
     if config.processes == 1:
         with _application(config, url) as application:
             listening.listen(listener, port_setting="ORDERS_PORT")
-            server = Server(application, listener)
+            server = Server(application, listener, stop=stop)
             _log.info("api_started", url=started_url)
-            server.run(stop)
+            server.run()
     else:
         listening.listen(listener, port_setting="ORDERS_PORT")
+        processes = Processes(listener, count=config.processes, stop=stop)
         _log.info("api_started", url=started_url)
-        Processes(listener, count=config.processes).run(stop)
+        processes.run()
     stop.ignore()
     _log.info("api_stopped")
     return 0
@@ -55,7 +56,7 @@ def _serve_beside_others(descriptor: int) -> int:
     url = config.database.resolve()
     startup.first(url, name="orders-api", work=revision.check)
     with _application(config, url) as application:
-        Server(application, socket.socket(fileno=descriptor)).run(stop)
+        Server(application, socket.socket(fileno=descriptor), stop=stop).run()
     stop.ignore()
     return 0
 

@@ -26,26 +26,27 @@ _log = logs.Log(__name__)
 
 
 class Processes:
-    """Keeps `count` processes serving on a bound and listening socket."""
+    """Keeps `count` processes serving on a bound and listening socket until `stop`."""
 
-    def __init__(self, listener: socket.socket, *, count: int) -> None:
+    def __init__(self, listener: socket.socket, *, count: int, stop: StopSignals) -> None:
         self._listener = listener
         self._count = count
         self._ended: SimpleQueue[_Process | None] = SimpleQueue()
         self._running: list[_Process] = []
         self._stopping = threading.Event()
-
-    def run(self, stop: StopSignals) -> None:
-        """Serve until `stop`; return when all have ended, which they do on its word or are killed."""
+        self._stop = stop
         stop.call(lambda: self._ended.put(None))
+
+    def run(self) -> None:
+        """Serve; return when all have ended, which they do on the stop's word or are killed."""
         for _ in range(self._count):
             self._start(early_deaths=0)
-        while not stop.requested:
+        while not self._stop.requested:
             if (process := self._ended.get()) is not None:
                 self._running.remove(process)
-                if not stop.requested:
+                if not self._stop.requested:
                     self._start(early_deaths=process.early_deaths)
-        self._stop(stop)
+        self._end()
 
     def _start(self, *, early_deaths: int) -> None:
         process = _Process(self._listener, early_deaths=early_deaths)
@@ -61,7 +62,7 @@ class Processes:
             self._stopping.wait(pause_seconds(process.early_deaths))
         self._ended.put(process)
 
-    def _stop(self, stop: StopSignals) -> None:
+    def _end(self) -> None:
         """End all; they count two signals within a second as one, and a later one hurries them."""
         give_up_at = time.monotonic() + STOP_SECONDS + 5
         impatient = False
@@ -76,7 +77,7 @@ class Processes:
                 break
             if process is not None:
                 self._running.remove(process)
-            elif stop.impatient and not impatient:
+            elif self._stop.impatient and not impatient:
                 impatient = True
                 self._send(signal.SIGTERM)
         self._send(signal.SIGKILL)

@@ -75,9 +75,11 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # as above
 
 
 class Server:
-    """Serves a WSGI application on a bound socket, from the thread that calls `run`."""
+    """Serves a WSGI application on a bound socket, from the thread that calls `run`, until `stop`."""
 
-    def __init__(self, application: Callable[..., Any], listener: socket.socket) -> None:
+    def __init__(
+        self, application: Callable[..., Any], listener: socket.socket, *, stop: StopSignals
+    ) -> None:
         logging.getLogger("waitress").setLevel(logging.WARNING)
         # One warning for each request that has to wait: no news under load, and a flood.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
@@ -89,18 +91,19 @@ class Server:
         # Header and body leave together: two packets an answer cost a tenth of the throughput. Set here,
         # because waitress deprecates the keyword (without it answers are merely slower).
         self._server.adj.send_bytes = 4096
+        self._stop = stop
+        stop.call(self._server.pull_trigger)
 
-    def run(self, stop: StopSignals) -> None:
-        """Serve until `stop`, then accept nothing more, answer what has arrived, and return.
+    def run(self) -> None:
+        """Serve; after the stop accept nothing more, answer what has arrived, and return.
 
         Gives up on unfinished requests after `STOP_SECONDS`, or when the stop becomes impatient.
         """
-        stop.call(self._server.pull_trigger)
-        while not stop.requested:
+        while not self._stop.requested:
             self._poll(1.0)
         self._stop_accepting()
         give_up_at = time.monotonic() + STOP_SECONDS
-        while self._server.active_channels and not stop.impatient and time.monotonic() < give_up_at:
+        while self._server.active_channels and not self._stop.impatient and time.monotonic() < give_up_at:
             # Read first, then look: what a client has sent by now counts as arrived.
             self._poll(0.05)
             self._close_idle()
