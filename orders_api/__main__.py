@@ -56,7 +56,7 @@ def _serve_beside_others(descriptor: int) -> int:
     url = config.database.resolve()
     startup.first(url, name="orders-api", work=revision.check)
     with _application(config, url) as application:
-        Server(application, socket.socket(fileno=descriptor), stop=stop).run()
+        Server(application, socket.socket(fileno=descriptor), stop=stop, shared=True).run()
     stop.ignore()
     return 0
 

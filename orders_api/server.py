@@ -19,6 +19,10 @@ from schema.stopping import StopSignals
 THREADS = 16
 STOP_SECONDS = 10.0
 
+REST_SECONDS = 0.0002
+"""How long one of several processes rests when it has taken a client, so that another takes the next. Without
+it the first to wake takes all that come at once; while they stay connected the others have nothing to do."""
+
 _BACKLOG = 1024
 _LIMITS: dict[str, Any] = {
     "backlog": _BACKLOG,
@@ -74,11 +78,24 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # as above
         return not self.requests and self.request is None and not self.total_outbufs_len
 
 
+def _rested_channel(*arguments: Any, **named: Any) -> _Channel:
+    time.sleep(REST_SECONDS)
+    return _Channel(*arguments, **named)
+
+
 class Server:
-    """Serves a WSGI application on a bound socket, from the thread that calls `run`, until `stop`."""
+    """Serves a WSGI application on a bound socket, from the thread that calls `run`, until `stop`.
+
+    The socket may be `shared` with other processes.
+    """
 
     def __init__(
-        self, application: Callable[..., Any], listener: socket.socket, *, stop: StopSignals
+        self,
+        application: Callable[..., Any],
+        listener: socket.socket,
+        *,
+        stop: StopSignals,
+        shared: bool = False,
     ) -> None:
         logging.getLogger("waitress").setLevel(logging.WARNING)
         # One warning for each request that has to wait: no news under load, and a flood.
@@ -87,7 +104,7 @@ class Server:
         self._server = waitress.server.create_server(
             application, map=self._channels, sockets=[listener], **_LIMITS
         )
-        self._server.channel_class = _Channel
+        self._server.channel_class = _rested_channel if shared else _Channel
         # Header and body leave together: two packets an answer cost a tenth of the throughput. Set here,
         # because waitress deprecates the keyword (without it answers are merely slower).
         self._server.adj.send_bytes = 4096

@@ -84,6 +84,48 @@ def test_every_process_answers(pack: Pack, wait_until: Callable[..., Any]) -> No
                 os.kill(other, signal.SIGCONT)
 
 
+def clients_of(pid: int, port: int) -> int:
+    """Return how many connections to `port` a process has."""
+    table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = {
+        f"socket:[{inode}]"
+        for _, local, _, state, *_, inode in [row[:10] for row in table]
+        if int(local.rpartition(":")[2], 16) == port and state == "01"
+    }
+    count = 0
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            count += str(descriptor.readlink()) in established
+    return count
+
+
+def shares(pack: Pack, count: int, *, wait_until: Callable[..., Any]) -> list[int]:
+    """Return how many of so many clients that come at once each process takes."""
+
+    def taken() -> list[int]:
+        return [clients_of(pid, pack.api.port) for pid in pack.pids]
+
+    clients = [socket.create_connection(("127.0.0.1", pack.api.port)) for _ in range(count)]
+    wait_until(lambda: sum(taken()) == count)
+    found = taken()
+    for client in clients:
+        client.close()
+    wait_until(lambda: sum(taken()) == 0)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="it reads /proc")
+def test_clients_that_come_at_once_and_stay_are_shared_out(
+    pack: Pack, wait_until: Callable[..., Any]
+) -> None:
+    # At first some may not serve yet.
+    wait_until(lambda: min(shares(pack, 10 * COUNT, wait_until=wait_until)) > 0)
+
+    rounds = [shares(pack, 10 * COUNT, wait_until=wait_until) for _ in range(5)]
+
+    assert sum(map(min, rounds)) >= 5 * 5, rounds
+
+
 def test_process_that_dies_is_replaced_while_the_others_go_on(
     pack: Pack, wait_until: Callable[..., Any]
 ) -> None:
