@@ -58,27 +58,15 @@ def measure(stage: Stage, *, full: bool) -> Iterator[Measurement]:
 
 def _ours(stage: Stage, orders: int, *, size: int) -> Cost:
     stage.fill(orders + WARMING * size)
-    with Connection.open(stage.url, name="bench") as connection:
-        return _of_each(
-            connection,
-            exchanges=orders // size,
-            size=size,
-            work=lambda count: exchange_times(connection, count=count, size=size),
-        )
+    return _of_each(stage, orders, size=size, exchange=exchange_times)
 
 
 def _floor(stage: Stage, orders: int, *, size: int) -> Cost:
     stage.fill_floor(orders + WARMING * size)
-    with Connection.open(stage.url, name="bench") as connection:
-        return _of_each(
-            connection,
-            exchanges=orders // size,
-            size=size,
-            work=lambda count: _floor_exchanges(connection, count, size=size),
-        )
+    return _of_each(stage, orders, size=size, exchange=_floor_exchanges)
 
 
-def _floor_exchanges(connection: Connection, count: int, *, size: int) -> None:
+def _floor_exchanges(connection: Connection, *, count: int, size: int) -> None:
     statement = (FLOORS / "exchange.sql").read_text().partition(r"\gset")[0]
     statement = statement.replace(":ids", "%(ids)s").replace(":batch", "%(batch)s")
     ids: list[UUID] = []
@@ -88,15 +76,14 @@ def _floor_exchanges(connection: Connection, count: int, *, size: int) -> None:
         ids = row[0]
 
 
-def _of_each(connection: Connection, *, exchanges: int, size: int, work: Callable[[int], object]) -> Cost:
-    """Return what so many exchanges, done by `work`, cost the server for each order."""
-    work(WARMING)
-    earlier = _spent(connection)
-    work(exchanges)
-    later = _spent(connection)
-    return Cost(
-        *((after - before) / (exchanges * size) for after, before in zip(later, earlier, strict=True))
-    )
+def _of_each(stage: Stage, orders: int, *, size: int, exchange: Callable[..., object]) -> Cost:
+    """Return what each order costs when a new session lets `exchange` have so many, `size` at a time."""
+    with Connection.open(stage.url, name="bench") as connection:
+        exchange(connection, count=WARMING, size=size)
+        earlier = _spent(connection)
+        exchange(connection, count=orders // size, size=size)
+        later = _spent(connection)
+    return Cost(*((after - before) / orders for after, before in zip(later, earlier, strict=True)))
 
 
 _SPENT = """
