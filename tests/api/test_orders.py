@@ -33,6 +33,18 @@ def test_placed_order_is_committed_and_pending(client: TestClient, connection: C
     assert row == ("ada", ["tea", "cup"], Decimal("250.75"), "pending")
 
 
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k"}])
+def test_items_that_an_array_has_to_quote_are_kept(
+    client: TestClient, connection: Connection, headers: dict[str, str]
+) -> None:
+    items = ['say "tea"', "a\\b", "{1,2}", "null", " , ", "a\tb\nc", '"', "\\"]
+    placed = client.simulate_post("/orders", json={**ORDER, "item_ids": items}, headers=headers)
+
+    assert placed.status_code == 201
+    row = connection.execute("SELECT item_ids FROM orders").fetchone()
+    assert row == (items,)
+
+
 def test_location_of_a_placed_order_leads_to_it(client: TestClient) -> None:
     placed = client.simulate_post("/orders", json=ORDER)
 
