@@ -4,6 +4,7 @@ import sys
 from uuid import UUID
 
 from orders_api.__main__ import main
+from orders_api.lookup import Lookup
 from schema import orders
 from schema.orders import NewOrder
 from schema.uuid7 import uuid7
@@ -21,11 +22,11 @@ def _submit(_connection: object, _order: NewOrder) -> UUID:
     return uuid7()
 
 
-def _show(_connection: object, order_id: UUID) -> str:
+def _show(_lookup: object, order_id: UUID) -> str:
     return _ORDER % order_id
 
 
 if __name__ == "__main__":
     orders.submit = _submit
-    orders.show = _show
+    Lookup.show = _show  # type: ignore[method-assign]
     sys.exit(main())

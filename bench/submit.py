@@ -69,8 +69,12 @@ def _batches(stage: Stage, seconds: int) -> list[float]:
 
 def _get(stage: Stage, module: str, seconds: int) -> float:
     stage.fill(1000)
+    ids = stage.folder / "ids"
     with stage.connect() as connection:
-        row = connection.execute("SELECT order_id FROM orders WHERE seq % 500 = 0 LIMIT 1").fetchone()
-    assert row is not None
+        ids.write_text(
+            "".join(f"{order_id}\n" for (order_id,) in connection.execute("SELECT order_id FROM orders"))
+        )
     with stage.api(module) as api:
-        return wrk.load(f"{api.url}/orders/{row[0]}", clients=CLIENTS, seconds=seconds).rate
+        return wrk.load(
+            api.url, clients=CLIENTS, seconds=seconds, script="lookup.lua", given={"ORDER_IDS": str(ids)}
+        ).rate

@@ -1,8 +1,10 @@
 """Load from wrk, a generator in C: it takes little of the two cores from what is measured."""
 
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +21,20 @@ class Answers:
     p99: float
 
 
-def load(url: str, *, clients: int, seconds: int, script: str = "") -> Answers:
-    """Send requests from so many clients, each the next one when the last is answered."""
+def load(
+    url: str, *, clients: int, seconds: int, script: str = "", given: Mapping[str, str] | None = None
+) -> Answers:
+    """Send requests from so many clients, each the next one when the last is answered.
+
+    A `script` finds what it is `given` in its environment.
+    """
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not here: it is Debian's package wrk")
     command = ["wrk", "--latency", "--threads=1", f"--connections={clients}", f"--duration={seconds}"]
     if script:
         command.append(f"--script={_SCRIPTS / script}")
-    said = subprocess.run([*command, url], check=True, capture_output=True, text=True).stdout
+    environment = {**os.environ, **(given or {})}
+    said = subprocess.run([*command, url], env=environment, check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in said or "Socket errors" in said:
         raise SystemExit(f"not every request was answered well:\n{said}")
     return Answers(

@@ -7,6 +7,7 @@ import falcon
 from orders_api import problems
 from orders_api.database import Database
 from orders_api.health import HealthResource, ReadinessResource
+from orders_api.lookup import Lookup
 from orders_api.metrics import MetricsResource
 from orders_api.orders import BatchResource, OrderResource, OrdersResource
 from orders_api.requests import RequestId
@@ -21,7 +22,7 @@ def create_app(
     metrics = MetricsResource(database, simulated_seconds)
     app.add_route("/orders", OrdersResource(database, submitted))
     app.add_route("/orders/batch", BatchResource(database, submitted))
-    app.add_route("/orders/{order_id}", OrderResource(database))
+    app.add_route("/orders/{order_id}", OrderResource(Lookup(database)))
     app.add_route("/orders/metrics", metrics)
     app.add_route("/metrics", metrics)
     app.add_route("/healthz", HealthResource())

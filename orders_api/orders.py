@@ -8,6 +8,7 @@ from uuid import UUID
 import falcon
 
 from orders_api.database import ConnectionLostError, Database
+from orders_api.lookup import Lookup
 from orders_api.problems import NoOrderIdError, OutcomeUnknownError
 from orders_api.requests import MAX_BATCH_BYTES, REPLAYED, idempotency_key, json_body
 from schema import idempotency, logs, orders, submission
@@ -90,15 +91,14 @@ def _storing(database: Database, *, repeatable: bool) -> Iterator[Connection]:
 class OrderResource:
     """One order."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response, order_id: str) -> None:
         """Show the order as it stands."""
         if not _UUID.fullmatch(order_id):
             raise NoOrderIdError
-        with self._database.connection() as connection:
-            resp.text = orders.show(connection, UUID(order_id))
+        resp.text = self._lookup.show(UUID(order_id))
         if resp.text is None:
             raise OrderNotFoundError(UUID(order_id))
 

@@ -1,5 +1,6 @@
 """Put an order into the line, and look one up."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -49,7 +50,7 @@ def submit(connection: psycopg.Connection[Any], order: NewOrder) -> UUID:
 
 
 _SHOW = """
-SELECT row_to_json(shown)::text
+SELECT order_id, row_to_json(shown)::text
 FROM (
     SELECT order_id, initcap(status) AS status, user_id, item_ids, total_amount, seq, attempt, attempt_limit,
            worker_id,
@@ -62,16 +63,16 @@ FROM (
                AS cancel_requested_at,
            last_error
     FROM orders
-    WHERE order_id = %s
+    WHERE order_id = ANY (%s::uuid[])
 ) AS shown
 """
 
 
-def show(connection: psycopg.Connection[Any], order_id: UUID) -> str | None:
-    """Return the order as a JSON object, None if there is no such order.
+def show(connection: psycopg.Connection[Any], order_ids: Iterable[UUID]) -> dict[UUID, str]:
+    """Return each of these orders that there is as a JSON object.
 
     It has the table's names, times in UTC, and `Pending` for pending. Made by the database: to take the
-    row apart in Python and put it together again costs more than the rest of the question.
+    rows apart in Python and put them together again costs more than the rest of the question.
     """
-    row = connection.execute(_SHOW, (order_id,)).fetchone()
-    return row[0] if row else None
+    ids = f"{{{','.join([order_id.hex for order_id in order_ids])}}}"
+    return dict(connection.execute(_SHOW, (ids,), binary=True).fetchall())

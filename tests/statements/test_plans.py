@@ -123,7 +123,7 @@ STATEMENTS: dict[str, tuple[str, set[str]]] = {
     "cancel": (cancel._CANCEL, BY_KEY),
     "redrive": (redrive._REDRIVE.replace("%(attempts)s", "5"), BY_KEY),
     "refusal": (refusal._STATUS, BY_KEY),
-    "show": (orders._SHOW.replace("%s", "%(order_id)s"), BY_KEY),
+    "show": (orders._SHOW.replace("%s", "%(order_ids)s"), BY_KEY),
     "chores": (chores.DUE, {"orders_due"}),
     "metrics": (metrics._TIMES, BY_START | {"orders_line"}),
     "beat": (workers_module._BEAT, BY_KEY),

@@ -1,0 +1,136 @@
+"""Requests that ask at the same time share a statement, and each is answered as if it were alone."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from orders_api.database import Database
+from orders_api.lookup import Lookup
+from schema import orders
+from schema.connection import Connection
+from schema.errors import DatabaseUnavailableError
+from schema.orders import NewOrder
+from schema.uuid7 import uuid7
+
+ORDER = NewOrder("ada", ("tea",), Decimal("1.50"))
+
+
+class Counted(Database):
+    """Counts how often a connection was lent."""
+
+    lent = 0
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        self.lent += 1
+        with super().connection() as connection:
+            yield connection
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Counted]:
+    with Counted(database_url, size=4, wait_seconds=10) as database:
+        yield database
+
+
+@pytest.fixture
+def lookup(database: Counted) -> Lookup:
+    return Lookup(database)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as threads:
+        yield threads
+
+
+@pytest.fixture
+def held_up(connection: Connection, wait_until: Callable[..., Any]) -> Callable[[], Any]:
+    """Return the process of the statement that waits for a lock on the table."""
+
+    def pid() -> int:
+        (row,) = wait_until(
+            lambda: connection.execute(
+                "SELECT pid FROM pg_locks WHERE relation = 'orders'::regclass AND NOT granted"
+            ).fetchall()
+        )
+        return int(row[0])
+
+    return pid
+
+
+def ask(
+    threads: ThreadPoolExecutor, lookup: Lookup, order_ids: list[UUID], wait_until: Callable[..., Any]
+) -> "list[Future[str | None]]":
+    """Ask for all of them, and return when all questions wait for their turn."""
+    asked = [threads.submit(lookup.show, order_id) for order_id in order_ids]
+    wait_until(lambda: len(lookup._waiting) == len(order_ids))
+    return asked
+
+
+def test_questions_that_come_during_a_statement_share_the_next_one(
+    lookup: Lookup,
+    database: Counted,
+    connection: Connection,
+    connect: Callable[[], Connection],
+    threads: ThreadPoolExecutor,
+    held_up: Callable[[], Any],
+    wait_until: Callable[..., Any],
+) -> None:
+    placed = [orders.submit(connection, ORDER) for _ in range(10)]
+    order_ids = [*placed, uuid7(), placed[0]]
+    with connect().transaction() as transaction:
+        transaction.connection.execute("LOCK TABLE orders")
+        first = threads.submit(lookup.show, placed[0])
+        held_up()
+        others = ask(threads, lookup, order_ids, wait_until)
+
+    answers = [future.result(10) for future in others]
+    assert f'"{placed[0]}"' in str(first.result(10))
+    assert [answer and answer.split('"')[3] for answer in answers] == [
+        *map(str, placed),
+        None,
+        str(placed[0]),
+    ]
+    assert database.lent == 2
+
+
+def test_all_who_share_a_statement_learn_that_it_failed(
+    lookup: Lookup,
+    connection: Connection,
+    connect: Callable[[], Connection],
+    threads: ThreadPoolExecutor,
+    held_up: Callable[[], Any],
+    wait_until: Callable[..., Any],
+) -> None:
+    order_id = orders.submit(connection, ORDER)
+    with connect().transaction() as transaction:
+        transaction.connection.execute("LOCK TABLE orders")
+        first = threads.submit(lookup.show, order_id)
+        pid = held_up()
+        others = ask(threads, lookup, [order_id] * 5, wait_until)
+        connection.execute("SELECT pg_cancel_backend(%s)", [pid])
+        with pytest.raises(DatabaseUnavailableError):
+            first.result(10)
+        connection.execute("SELECT pg_cancel_backend(%s)", [held_up()])
+        for other in others:
+            with pytest.raises(DatabaseUnavailableError):
+                other.result(10)
+
+    assert lookup.show(order_id) is not None
+
+
+def test_order_that_was_committed_before_the_question_is_found(
+    lookup: Lookup, database: Counted, threads: ThreadPoolExecutor
+) -> None:
+    def place_and_look(_: int) -> bool:
+        with database.connection() as connection:
+            order_id = orders.submit(connection, ORDER)
+        return str(order_id) in str(lookup.show(order_id))
+
+    assert all(threads.map(place_and_look, range(500)))
