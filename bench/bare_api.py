@@ -1,10 +1,10 @@
 """The API with its statements left out: the floor of what HTTP, Falcon and waitress cost by themselves."""
 
 import sys
+from collections.abc import Iterable
 from uuid import UUID
 
 from orders_api.__main__ import main
-from orders_api.lookup import Lookup
 from schema import orders
 from schema.orders import NewOrder
 from schema.uuid7 import uuid7
@@ -22,11 +22,11 @@ def _submit(_connection: object, _order: NewOrder) -> UUID:
     return uuid7()
 
 
-def _show(_lookup: object, order_id: UUID) -> str:
-    return _ORDER % order_id
+def _show(_connection: object, order_ids: Iterable[UUID]) -> dict[UUID, str]:
+    return {order_id: _ORDER % order_id for order_id in order_ids}
 
 
 if __name__ == "__main__":
     orders.submit = _submit
-    Lookup.show = _show  # type: ignore[method-assign]
+    orders.show = _show
     sys.exit(main())
