@@ -18,8 +18,8 @@ _ORDER = (
 )
 
 
-def _submit(_connection: object, _order: NewOrder) -> UUID:
-    return uuid7()
+def _submit_all(_connection: object, new: list[NewOrder]) -> list[UUID]:
+    return [uuid7() for _ in new]
 
 
 def _show(_connection: object, order_ids: Iterable[UUID]) -> dict[UUID, str]:
@@ -27,6 +27,6 @@ def _show(_connection: object, order_ids: Iterable[UUID]) -> dict[UUID, str]:
 
 
 if __name__ == "__main__":
-    orders.submit = _submit
+    orders.submit_all = _submit_all
     orders.show = _show
     sys.exit(main())

@@ -6,6 +6,7 @@ import falcon
 
 from orders_api import problems
 from orders_api.database import Database
+from orders_api.entrance import Entrance
 from orders_api.health import HealthResource, ReadinessResource
 from orders_api.lookup import Lookup
 from orders_api.metrics import MetricsResource
@@ -20,7 +21,7 @@ def create_app(
     app = falcon.App(middleware=[RequestId()])
     problems.install(app)
     metrics = MetricsResource(database, simulated_seconds)
-    app.add_route("/orders", OrdersResource(database, submitted))
+    app.add_route("/orders", OrdersResource(database, Entrance(database), submitted))
     app.add_route("/orders/batch", BatchResource(database, submitted))
     app.add_route("/orders/{order_id}", OrderResource(Lookup(database)))
     app.add_route("/orders/metrics", metrics)

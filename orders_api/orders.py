@@ -8,12 +8,12 @@ from uuid import UUID
 import falcon
 
 from orders_api.database import ConnectionLostError, Database
+from orders_api.entrance import Entrance
 from orders_api.lookup import Lookup
 from orders_api.problems import NoOrderIdError, OutcomeUnknownError
 from orders_api.requests import MAX_BATCH_BYTES, REPLAYED, idempotency_key, json_body
-from schema import idempotency, logs, orders, submission
+from schema import idempotency, logs, submission
 from schema.batch import submit_batch
-from schema.connection import Connection
 from schema.errors import OrderNotFoundError, OrderNotTakenError
 from schema.idempotency import Submitted
 
@@ -24,19 +24,21 @@ _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 class OrdersResource:
     """The line's entrance. `submitted` is called after each new order's commit and must not block."""
 
-    def __init__(self, database: Database, submitted: Callable[[], None]) -> None:
+    def __init__(self, database: Database, entrance: Entrance, submitted: Callable[[], None]) -> None:
         self._database = database
+        self._entrance = entrance
         self._submitted = submitted
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Store an order; 201 means that it is committed, now or when its key was first used."""
         key = idempotency_key(req)
         order = submission.parse(json_body(req))
-        with _storing(self._database, repeatable=key is not None) as connection:
+        with _storing(repeatable=key is not None):
             if key is None:
-                placed = Submitted(orders.submit(connection, order), replayed=False)
+                placed = Submitted(self._entrance.submit(order), replayed=False)
             else:
-                placed = idempotency.submit_once(connection, order, key=key)
+                with self._database.connection() as connection:
+                    placed = idempotency.submit_once(connection, order, key=key)
         if placed.replayed:
             _log.info("order_replayed", order_id=placed.order_id)
             resp.set_header(REPLAYED, "true")
@@ -59,7 +61,7 @@ class BatchResource:
         """Store a batch; 201 means that all of it is committed, now or when its key was first used."""
         key = idempotency_key(req)
         batch = submission.parse_batch(json_body(req, max_bytes=MAX_BATCH_BYTES))
-        with _storing(self._database, repeatable=key is not None) as connection:
+        with _storing(repeatable=key is not None), self._database.connection() as connection:
             placed = submit_batch(connection, batch, key=key)
         event = "batch_replayed" if placed.replayed else "batch_submitted"
         _log.info(event, count=len(batch), first_order_id=placed.order_ids[0])
@@ -75,11 +77,10 @@ class BatchResource:
 
 
 @contextmanager
-def _storing(database: Database, *, repeatable: bool) -> Iterator[Connection]:
-    """Lend a connection on which to store orders; `repeatable` if an idempotency key came with them."""
+def _storing(*, repeatable: bool) -> Iterator[None]:
+    """Tell what went wrong while orders were stored; `repeatable` if an idempotency key came with them."""
     try:
-        with database.connection() as connection:
-            yield connection
+        yield
     except OrderNotTakenError as error:
         _log.error("order_not_taken", error=error)
         raise

@@ -1,6 +1,6 @@
 """Put an order into the line, and look one up."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -21,13 +21,13 @@ class NewOrder:
     total_amount: Decimal
 
 
-def array(item_ids: tuple[str, ...]) -> str:
-    """Return the ids, at least one, as PostgreSQL writes an array; psycopg's lists cost many times as much.
+def array(texts: Iterable[str]) -> str:
+    """Return the texts, at least one, as PostgreSQL writes an array; psycopg's lists cost many times as much.
 
-    https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO. A NUL stands between them meanwhile: no id
-    has one.
+    https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO. A NUL stands between them meanwhile:
+    none has one.
     """
-    items = "\0".join(item_ids).replace("\\", r"\\").replace('"', r"\"").replace("\0", '","')
+    items = "\0".join(texts).replace("\\", r"\\").replace('"', r"\"").replace("\0", '","')
     return f'{{"{items}"}}'
 
 
@@ -47,6 +47,42 @@ def submit(connection: psycopg.Connection[Any], order: NewOrder) -> UUID:
     if connection.execute(_SUBMIT, values).rowcount != 1:
         raise OrderNotTakenError
     return order_id
+
+
+LOCK_SECONDS = 0.1
+"""How long a statement that stores several orders waits for a lock that one of them may need."""
+
+# A setting for this transaction alone, made before the first row is; behind a pooler a session is shared.
+_SUBMIT_ALL = f"""
+INSERT INTO orders (order_id, user_id, item_ids, total_amount)
+SELECT order_id, user_id, item_ids::text[], total_amount
+FROM (SELECT set_config('lock_timeout', '{round(LOCK_SECONDS * 1000)}', true)) AS setting,
+     unnest(%s::uuid[], %s::text[], %s::text[], %s::numeric[])
+         AS new (order_id, user_id, item_ids, total_amount)
+RETURNING order_id
+"""
+
+
+def submit_all(connection: psycopg.Connection[Any], orders: Sequence[NewOrder]) -> list[UUID | None]:
+    """Insert pending orders and return their ids; None for one that a trigger of the user's dropped.
+
+    All are committed on return if `connection` autocommits, or none when it raises: `LockNotAvailable` if
+    one of them had to wait for `LOCK_SECONDS`, by a foreign key or trigger of the user's.
+    """
+    order_ids = [uuid7() for _ in orders]
+    values = (
+        _uuids(order_ids),
+        array([order.user_id for order in orders]),
+        array([array(order.item_ids) for order in orders]),
+        f"{{{','.join([str(order.total_amount) for order in orders])}}}",
+    )
+    taken = {order_id for (order_id,) in connection.execute(_SUBMIT_ALL, values, binary=True)}
+    return [order_id if order_id in taken else None for order_id in order_ids]
+
+
+def _uuids(order_ids: Iterable[UUID]) -> str:
+    """Return the ids as PostgreSQL writes an array."""
+    return f"{{{','.join([order_id.hex for order_id in order_ids])}}}"
 
 
 _SHOW = """
@@ -74,5 +110,4 @@ def show(connection: psycopg.Connection[Any], order_ids: Iterable[UUID]) -> dict
     It has the table's names, times in UTC, and `Pending` for pending. Made by the database: to take the
     rows apart in Python and put them together again costs more than the rest of the question.
     """
-    ids = f"{{{','.join([order_id.hex for order_id in order_ids])}}}"
-    return dict(connection.execute(_SHOW, (ids,), binary=True).fetchall())
+    return dict(connection.execute(_SHOW, (_uuids(order_ids),), binary=True).fetchall())

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -67,6 +68,27 @@ def stored(connection: Connection) -> Callable[[], int]:
         return int(row[0])
 
     return count
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as threads:
+        yield threads
+
+
+@pytest.fixture
+def held_up(connection: Connection, wait_until: Callable[..., Any]) -> Callable[[], Any]:
+    """Return the process of the statement that waits for a lock on the table."""
+
+    def pid() -> int:
+        (row,) = wait_until(
+            lambda: connection.execute(
+                "SELECT pid FROM pg_locks WHERE relation = 'orders'::regclass AND NOT granted"
+            ).fetchall()
+        )
+        return int(row[0])
+
+    return pid
 
 
 @dataclass

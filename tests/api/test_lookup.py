@@ -43,33 +43,12 @@ def lookup(database: Counted) -> Lookup:
     return Lookup(database)
 
 
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as threads:
-        yield threads
-
-
-@pytest.fixture
-def held_up(connection: Connection, wait_until: Callable[..., Any]) -> Callable[[], Any]:
-    """Return the process of the statement that waits for a lock on the table."""
-
-    def pid() -> int:
-        (row,) = wait_until(
-            lambda: connection.execute(
-                "SELECT pid FROM pg_locks WHERE relation = 'orders'::regclass AND NOT granted"
-            ).fetchall()
-        )
-        return int(row[0])
-
-    return pid
-
-
 def ask(
     threads: ThreadPoolExecutor, lookup: Lookup, order_ids: list[UUID], wait_until: Callable[..., Any]
 ) -> "list[Future[str | None]]":
     """Ask for all of them, and return when all questions wait for their turn."""
     asked = [threads.submit(lookup.show, order_id) for order_id in order_ids]
-    wait_until(lambda: len(lookup._waiting) == len(order_ids))
+    wait_until(lambda: len(lookup._together._waiting) == len(order_ids))
     return asked
 
 

@@ -1,0 +1,161 @@
+"""Orders that arrive at the same time share a statement, and each is stored or fails as if it were alone."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from orders_api.database import REPLY_SECONDS, ConnectionLostError, Database
+from orders_api.entrance import Entrance
+from schema.connection import Connection
+from schema.errors import DatabaseUnavailableError, OrderNotTakenError
+from schema.orders import NewOrder
+
+AWKWARD = ['"', "\\", '\\"', "{}", "a,b", "NULL", "", " ", "ж", "\n\t"]
+
+TRIGGER = """
+CREATE FUNCTION judge() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    {body}
+    RETURN NEW;
+END $$;
+CREATE TRIGGER judge BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION judge();
+"""
+
+
+@pytest.fixture
+def database(database_url: str) -> Any:
+    with Database(database_url, size=16, wait_seconds=10) as database:
+        yield database
+
+
+@pytest.fixture
+def entrance(database: Database) -> Entrance:
+    return Entrance(database)
+
+
+def make_order(user_id: str, *item_ids: str) -> NewOrder:
+    return NewOrder(user_id, item_ids or ("tea",), Decimal("250.75"))
+
+
+Arrive = Callable[[list[NewOrder]], "list[Future[UUID]]"]
+
+
+@pytest.fixture
+def arrive(
+    entrance: Entrance,
+    connect: Callable[[], Connection],
+    threads: ThreadPoolExecutor,
+    held_up: Callable[[], Any],
+    wait_until: Callable[..., Any],
+) -> Arrive:
+    """Have orders arrive together: while the table is locked, behind one of another's."""
+
+    def all_at_once(orders: list[NewOrder]) -> "list[Future[UUID]]":
+        with connect().transaction() as transaction:
+            transaction.connection.execute("LOCK TABLE orders")
+            threads.submit(entrance.submit, make_order("first"))
+            held_up()
+            arrived = [threads.submit(entrance.submit, order) for order in orders]
+            wait_until(lambda: len(entrance._together._waiting) == len(orders))
+        return arrived
+
+    return all_at_once
+
+
+def users(connection: Connection) -> dict[str, UUID]:
+    return dict(connection.execute("SELECT user_id, order_id FROM orders ORDER BY user_id").fetchall())
+
+
+def test_orders_that_arrive_together_are_stored_by_one_statement(
+    arrive: Arrive, connection: Connection
+) -> None:
+    arrived = arrive([make_order(f"ada {n}") for n in range(10)])
+
+    order_ids = {f"ada {n}": future.result(10) for n, future in enumerate(arrived)}
+    assert users(connection) == {**order_ids, "first": users(connection)["first"]}
+    assert connection.execute("SELECT count(DISTINCT xmin::text) FROM orders").fetchone() == (2,)
+
+
+def test_each_keeps_its_own_content(arrive: Arrive, connection: Connection) -> None:
+    orders = [NewOrder(f"u{text}", (text, "tea", text), Decimal(n) / 4) for n, text in enumerate(AWKWARD)]
+
+    ids = [future.result(10) for future in arrive(orders)]
+
+    for order_id, order in zip(ids, orders, strict=True):
+        row = connection.execute(
+            "SELECT user_id, item_ids, total_amount, status, attempt FROM orders WHERE order_id = %s",
+            [order_id],
+        ).fetchone()
+        assert row == (order.user_id, list(order.item_ids), order.total_amount, "pending", 0)
+
+
+def test_order_that_is_refused_fails_alone(arrive: Arrive, connection: Connection) -> None:
+    connection.execute(TRIGGER.format(body="IF NEW.user_id = 'eve' THEN RAISE 'no'; END IF;"))
+
+    ada, eve, bob = arrive([make_order("ada"), make_order("eve"), make_order("bob")])
+
+    with pytest.raises(psycopg.errors.RaiseException):
+        eve.result(10)
+    order_ids = [ada.result(10), bob.result(10)]
+    assert [users(connection)[name] for name in ("ada", "bob")] == order_ids
+
+
+def test_order_that_is_dropped_fails_alone(arrive: Arrive, connection: Connection) -> None:
+    connection.execute(TRIGGER.format(body="IF NEW.user_id = 'eve' THEN RETURN NULL; END IF;"))
+
+    ada, eve = arrive([make_order("ada"), make_order("eve")])
+
+    with pytest.raises(OrderNotTakenError):
+        eve.result(10)
+    assert ada.result(10) == users(connection)["ada"]
+
+
+def test_order_that_waits_for_a_lock_waits_alone(
+    arrive: Arrive, entrance: Entrance, connection: Connection, connect: Callable[[], Connection]
+) -> None:
+    connection.execute("""
+        CREATE TABLE users (user_id text PRIMARY KEY);
+        INSERT INTO users VALUES ('first'), ('ada'), ('eve'), ('bob');
+        ALTER TABLE orders ADD FOREIGN KEY (user_id) REFERENCES users;
+    """)
+    with connect().transaction() as transaction:
+        transaction.connection.execute("SELECT FROM users WHERE user_id = 'eve' FOR UPDATE")
+        ada, eve = arrive([make_order("ada"), make_order("eve")])
+
+        # Before the server would give the statement up.
+        assert ada.result(REPLY_SECONDS * 0.8) == users(connect())["ada"]
+        assert entrance.submit(make_order("bob")) == users(connect())["bob"]
+        assert not eve.done()
+
+    assert eve.result(10) == users(connection)["eve"]
+
+
+def test_outcome_of_all_is_unknown_when_their_connection_is_lost(
+    relay: Any,
+    connection: Connection,
+    connect: Callable[[], Connection],
+    threads: ThreadPoolExecutor,
+    held_up: Callable[[], Any],
+    wait_until: Callable[..., Any],
+) -> None:
+    with Database(relay.url, size=4, wait_seconds=10) as database:
+        entrance = Entrance(database)
+        with connect().transaction() as transaction:
+            transaction.connection.execute("LOCK TABLE orders")
+            first = threads.submit(entrance.submit, make_order("first"))
+            pid = held_up()
+            orders = [threads.submit(entrance.submit, make_order("ada")) for _ in range(3)]
+            wait_until(lambda: len(entrance._together._waiting) == 3)
+            connection.execute("SELECT pg_cancel_backend(%s)", [pid])
+            assert isinstance(first.exception(10), DatabaseUnavailableError)
+            wait_until(lambda: not entrance._together._waiting)
+            held_up()
+            relay.cut()
+
+            assert {type(order.exception(10)) for order in orders} == {ConnectionLostError}
+
+        assert entrance.submit(make_order("bob")) == users(connection)["bob"]
