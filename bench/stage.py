@@ -15,6 +15,7 @@ from urllib.request import urlopen
 
 import psycopg
 
+from orders_api.server import THREADS
 from schema import migrate, tally
 from schema.embedded.server import Server
 from schema.states import FINAL
@@ -84,6 +85,8 @@ FROM (
     LIMIT %s
 ) AS last
 """
+
+CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'orders-api'"
 
 GIVE_UP_SECONDS = 600.0
 START_SECONDS = 30.0
@@ -200,7 +203,7 @@ class Stage:
 
     @contextmanager
     def api(self, module: str, *, processes: int = 1) -> Iterator[Api]:
-        """Run the API, or a module in its place, until it is left; yield it when it answers."""
+        """Run the API, or a module in its place, until it is left; yield it when all of it answers."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
         settings = {"ORDERS_PORT": str(port), "ORDERS_API_PROCESSES": str(processes)}
@@ -210,10 +213,21 @@ class Stage:
         url = f"http://127.0.0.1:{port}"
         try:
             _wait_for_an_answer(url)
+            self._wait_for_connections(processes)
             yield Api(url, process.pid)
         finally:
             process.terminate()
             process.wait()
+
+    def _wait_for_connections(self, processes: int) -> None:
+        """Wait until each of the API's processes has opened those that it has from its start on."""
+        wanted = processes * THREADS
+        give_up_at = time.monotonic() + START_SECONDS
+        with self.connect() as connection:
+            while connection.execute(CONNECTIONS).fetchone() != (wanted,):
+                if time.monotonic() > give_up_at:
+                    raise SystemExit(f"the API's processes did not open {wanted} connections")
+                time.sleep(0.05)
 
     @contextmanager
     def workers(self, count: int, *, handler: str, slots: int) -> Iterator[list["subprocess.Popen[bytes]"]]:

@@ -1,51 +1,57 @@
 """Put orders into the line, with one statement for all that arrive at the moment."""
 
+from enum import Enum, auto
 from uuid import UUID
 
 import psycopg
 
 from orders_api.database import Database
-from orders_api.together import Together
-from schema import orders
+from orders_api.together import PATIENCE_SECONDS, Together
+from schema import logs, orders
 from schema.errors import OrderNotTakenError
 from schema.orders import NewOrder
 
+_log = logs.Log(__name__)
 
-class _RefusedError(Exception):
-    """The database did not store these orders with one statement."""
+
+class _Not(Enum):
+    """Why an order is not stored."""
+
+    TAKEN = auto()
+    TOGETHER = auto()
 
 
 class Entrance:
-    """Stores orders; each is committed with those that arrived beside it, and fails or waits alone.
+    """Stores orders, those that arrive together with one statement.
 
-    When the database refuses the statement of several, or has it wait for a lock, each of them is stored by
-    a statement of its own.
+    When the database refuses it, or has it wait for a lock, each of them is stored by a statement of its own:
+    none fails or goes on waiting for what is wrong with another.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._database = database
-        self._together = Together(self._submit_all)
+        self._together = Together(self._submit_all, patience_seconds=patience_seconds)
 
     def submit(self, order: NewOrder) -> UUID:
         """Return the order's id when it is committed.
 
         Raises what `Database.connection` and `orders.submit` do.
         """
-        try:
-            order_id = self._together.ask(order)
-        except _RefusedError:
+        stored = self._together.ask(order)
+        if stored is _Not.TOGETHER:
             with self._database.connection() as connection:
                 return orders.submit(connection, order)
-        if order_id is None:
+        if stored is _Not.TAKEN:
             raise OrderNotTakenError
-        return order_id
+        return stored
 
-    def _submit_all(self, arrived: list[NewOrder]) -> list[UUID | None]:
+    def _submit_all(self, arrived: list[NewOrder]) -> list[UUID | _Not]:
         with self._database.connection() as connection:
             try:
-                return orders.submit_all(connection, arrived)
+                return [order_id or _Not.TAKEN for order_id in orders.submit_all(connection, arrived)]
             except psycopg.Error as error:
-                has_waited = isinstance(error, psycopg.errors.LockNotAvailable)
-                if connection.closed or (len(arrived) == 1 and not has_waited):
+                has_waited_long = isinstance(error, psycopg.errors.QueryCanceled)
+                if connection.closed or (has_waited_long and len(arrived) == 1):
                     raise
-                raise _RefusedError from error
+                _log.warning("orders_stored_singly", count=len(arrived), error=error)
+                return [_Not.TOGETHER] * len(arrived)

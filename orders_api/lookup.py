@@ -3,16 +3,16 @@
 from uuid import UUID
 
 from orders_api.database import Database
-from orders_api.together import Together
+from orders_api.together import PATIENCE_SECONDS, Together
 from schema import orders
 
 
 class Lookup:
-    """Shows orders."""
+    """Shows orders as the database has them when they are asked for, or later."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._database = database
-        self._together = Together(self._show)
+        self._together = Together(self._show, patience_seconds=patience_seconds)
 
     def show(self, order_id: UUID) -> str | None:
         """Return the order as a JSON object or None; raise what `Database.connection` does."""

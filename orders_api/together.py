@@ -1,9 +1,12 @@
 """Requests that ask the database for the same thing at the same time share a statement."""
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+PATIENCE_SECONDS = 0.01
+"""How long a request waits for its turn before it asks by itself: longer than a turn takes unless the
+database is slow, or a lock or a trigger of its user's holds somebody up."""
 
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
@@ -22,31 +25,54 @@ class _Question(Generic[Asked, Answer]):
 
 
 class Together(Generic[Asked, Answer]):
-    """Each request waits for its turn; who has it asks for all that are waiting by then.
+    """Has each request wait for its turn; whoever has it asks for all that are waiting by then.
 
     A statement for each costs up to twice as much under load, most of it for the sleeping and waking around
-    it; when nobody else asks nothing is different. `answer` is given what they ask and returns as many
-    answers, in the same order; what it raises, all of them raise. It is called after each of them has asked.
+    it. `answer` is called, by several threads at once, with what some of them ask, after they have asked; it
+    returns as many answers, in the same order, and what it raises each of them raises.
     """
 
-    def __init__(self, answer: Callable[[list[Asked]], list[Answer]]) -> None:
+    def __init__(
+        self, answer: Callable[[list[Asked]], list[Answer]], *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         self._answer = answer
+        self._patience_seconds = patience_seconds
         self._turn = threading.Lock()
-        self._waiting: deque[_Question[Asked, Answer]] = deque()
+        self._lock = threading.Lock()
+        self._waiting: list[_Question[Asked, Answer]] = []
 
     def ask(self, asked: Asked) -> Answer:
-        """Return the answer."""
+        """Wait for the answer and return it, or raise what was raised instead."""
         question: _Question[Asked, Answer] = _Question(asked)
-        self._waiting.append(question)
-        with self._turn:
-            if question.open:
-                self._answer_all()
+        with self._lock:
+            self._waiting.append(question)
+        while question.open:
+            if self._turn.acquire(timeout=self._patience_seconds):
+                try:
+                    if question.open:
+                        self._answer_all(self._all_waiting())
+                finally:
+                    self._turn.release()
+            elif self._withdrawn(question):
+                self._answer_all([question])
         if question.error is not None:
             raise question.error
         return question.answer
 
-    def _answer_all(self) -> None:
-        questions = [self._waiting.popleft() for _ in range(len(self._waiting))]
+    def _all_waiting(self) -> list[_Question[Asked, Answer]]:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def _withdrawn(self, question: _Question[Asked, Answer]) -> bool:
+        """Take it out of those waiting, unless somebody is asking for it already."""
+        with self._lock:
+            if question not in self._waiting:
+                return False
+            self._waiting.remove(question)
+            return True
+
+    def _answer_all(self, questions: list[_Question[Asked, Answer]]) -> None:
         try:
             answers = self._answer([question.asked for question in questions])
             for question, answer in zip(questions, answers, strict=True):

@@ -50,7 +50,7 @@ def submit(connection: psycopg.Connection[Any], order: NewOrder) -> UUID:
 
 
 LOCK_SECONDS = 0.1
-"""How long a statement that stores several orders waits for a lock that one of them may need."""
+"""How long a statement that stores several orders waits for a lock that one of its rows needs."""
 
 # A setting for this transaction alone, made before the first row is; behind a pooler a session is shared.
 _SUBMIT_ALL = f"""
@@ -66,8 +66,9 @@ RETURNING order_id
 def submit_all(connection: psycopg.Connection[Any], orders: Sequence[NewOrder]) -> list[UUID | None]:
     """Insert pending orders and return their ids; None for one that a trigger of the user's dropped.
 
-    All are committed on return if `connection` autocommits, or none when it raises: `LockNotAvailable` if
-    one of them had to wait for `LOCK_SECONDS`, by a foreign key or trigger of the user's.
+    One statement, committed on return if `connection` autocommits. `LockNotAvailable` is raised when one of
+    them had to wait for `LOCK_SECONDS`, by a foreign key or trigger of the user's, but not for a lock on the
+    table; `FeatureNotSupported` when there is a rule for it.
     """
     order_ids = [uuid7() for _ in orders]
     values = (
@@ -76,7 +77,9 @@ def submit_all(connection: psycopg.Connection[Any], orders: Sequence[NewOrder]) 
         array([array(order.item_ids) for order in orders]),
         f"{{{','.join([str(order.total_amount) for order in orders])}}}",
     )
-    taken = {order_id for (order_id,) in connection.execute(_SUBMIT_ALL, values, binary=True)}
+    taken: list[UUID] = [order_id for (order_id,) in connection.execute(_SUBMIT_ALL, values, binary=True)]
+    if len(taken) == len(orders):
+        return [*taken]  # which a trigger of the user's may have changed
     return [order_id if order_id in taken else None for order_id in order_ids]
 
 

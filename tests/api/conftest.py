@@ -77,18 +77,16 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-def held_up(connection: Connection, wait_until: Callable[..., Any]) -> Callable[[], Any]:
-    """Return the process of the statement that waits for a lock on the table."""
-
-    def pid() -> int:
-        (row,) = wait_until(
-            lambda: connection.execute(
-                "SELECT pid FROM pg_locks WHERE relation = 'orders'::regclass AND NOT granted"
-            ).fetchall()
-        )
-        return int(row[0])
-
-    return pid
+def held_up(connection: Connection, wait_until: Callable[..., Any]) -> Callable[[], list[int]]:
+    """Return the processes of the statements that wait for a lock on the table, when there is one."""
+    waiting = """
+        SELECT pid
+        FROM pg_locks
+        WHERE relation = 'orders'::regclass
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND NOT granted
+    """
+    return lambda: wait_until(lambda: [pid for (pid,) in connection.execute(waiting)])
 
 
 @dataclass

@@ -34,7 +34,8 @@ def database(database_url: str) -> Any:
 
 @pytest.fixture
 def entrance(database: Database) -> Entrance:
-    return Entrance(database)
+    """One whose requests wait for their turn as long as it takes."""
+    return Entrance(database, patience_seconds=60)
 
 
 def make_order(user_id: str, *item_ids: str) -> NewOrder:
@@ -49,7 +50,7 @@ def arrive(
     entrance: Entrance,
     connect: Callable[[], Connection],
     threads: ThreadPoolExecutor,
-    held_up: Callable[[], Any],
+    held_up: Callable[[], list[int]],
     wait_until: Callable[..., Any],
 ) -> Arrive:
     """Have orders arrive together: while the table is locked, behind one of another's."""
@@ -114,6 +115,27 @@ def test_order_that_is_dropped_fails_alone(arrive: Arrive, connection: Connectio
     assert ada.result(10) == users(connection)["ada"]
 
 
+def test_orders_beside_one_that_a_rule_drops_are_stored(arrive: Arrive, connection: Connection) -> None:
+    connection.execute(
+        "CREATE RULE judge AS ON INSERT TO orders WHERE NEW.user_id = 'eve' DO INSTEAD NOTHING"
+    )
+
+    ada, eve = arrive([make_order("ada"), make_order("eve")])
+
+    with pytest.raises(OrderNotTakenError):
+        eve.result(10)
+    assert ada.result(10) == users(connection)["ada"]
+
+
+def test_id_that_a_trigger_gives_is_the_one_that_is_told(arrive: Arrive, connection: Connection) -> None:
+    connection.execute(TRIGGER.format(body="NEW.order_id = gen_random_uuid();"))
+
+    arrived = arrive([make_order(name) for name in ("ada", "eve")])
+
+    order_ids = [future.result(10) for future in arrived]
+    assert [users(connection)[name] for name in ("ada", "eve")] == order_ids
+
+
 def test_order_that_waits_for_a_lock_waits_alone(
     arrive: Arrive, entrance: Entrance, connection: Connection, connect: Callable[[], Connection]
 ) -> None:
@@ -139,15 +161,15 @@ def test_outcome_of_all_is_unknown_when_their_connection_is_lost(
     connection: Connection,
     connect: Callable[[], Connection],
     threads: ThreadPoolExecutor,
-    held_up: Callable[[], Any],
+    held_up: Callable[[], list[int]],
     wait_until: Callable[..., Any],
 ) -> None:
     with Database(relay.url, size=4, wait_seconds=10) as database:
-        entrance = Entrance(database)
+        entrance = Entrance(database, patience_seconds=60)
         with connect().transaction() as transaction:
             transaction.connection.execute("LOCK TABLE orders")
             first = threads.submit(entrance.submit, make_order("first"))
-            pid = held_up()
+            (pid,) = held_up()
             orders = [threads.submit(entrance.submit, make_order("ada")) for _ in range(3)]
             wait_until(lambda: len(entrance._together._waiting) == 3)
             connection.execute("SELECT pg_cancel_backend(%s)", [pid])

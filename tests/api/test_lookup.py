@@ -40,7 +40,8 @@ def database(database_url: str) -> Iterator[Counted]:
 
 @pytest.fixture
 def lookup(database: Counted) -> Lookup:
-    return Lookup(database)
+    """One whose requests wait for their turn as long as it takes."""
+    return Lookup(database, patience_seconds=60)
 
 
 def ask(
@@ -58,7 +59,7 @@ def test_questions_that_come_during_a_statement_share_the_next_one(
     connection: Connection,
     connect: Callable[[], Connection],
     threads: ThreadPoolExecutor,
-    held_up: Callable[[], Any],
+    held_up: Callable[[], list[int]],
     wait_until: Callable[..., Any],
 ) -> None:
     placed = [orders.submit(connection, ORDER) for _ in range(10)]
@@ -84,19 +85,19 @@ def test_all_who_share_a_statement_learn_that_it_failed(
     connection: Connection,
     connect: Callable[[], Connection],
     threads: ThreadPoolExecutor,
-    held_up: Callable[[], Any],
+    held_up: Callable[[], list[int]],
     wait_until: Callable[..., Any],
 ) -> None:
     order_id = orders.submit(connection, ORDER)
     with connect().transaction() as transaction:
         transaction.connection.execute("LOCK TABLE orders")
         first = threads.submit(lookup.show, order_id)
-        pid = held_up()
+        (pid,) = held_up()
         others = ask(threads, lookup, [order_id] * 5, wait_until)
         connection.execute("SELECT pg_cancel_backend(%s)", [pid])
         with pytest.raises(DatabaseUnavailableError):
             first.result(10)
-        connection.execute("SELECT pg_cancel_backend(%s)", [held_up()])
+        connection.execute("SELECT pg_cancel_backend(%s)", held_up())
         for other in others:
             with pytest.raises(DatabaseUnavailableError):
                 other.result(10)
@@ -105,11 +106,31 @@ def test_all_who_share_a_statement_learn_that_it_failed(
 
 
 def test_order_that_was_committed_before_the_question_is_found(
-    lookup: Lookup, database: Counted, threads: ThreadPoolExecutor
+    database: Counted, threads: ThreadPoolExecutor
 ) -> None:
+    lookup = Lookup(database)
+
     def place_and_look(_: int) -> bool:
         with database.connection() as connection:
             order_id = orders.submit(connection, ORDER)
         return str(order_id) in str(lookup.show(order_id))
 
     assert all(threads.map(place_and_look, range(500)))
+
+
+def test_question_that_has_waited_for_its_turn_is_asked_by_itself(
+    database: Counted,
+    connection: Connection,
+    connect: Callable[[], Connection],
+    threads: ThreadPoolExecutor,
+    held_up: Callable[[], list[int]],
+    wait_until: Callable[..., Any],
+) -> None:
+    order_id = orders.submit(connection, ORDER)
+    lookup = Lookup(database, patience_seconds=0.05)
+    with connect().transaction() as transaction:
+        transaction.connection.execute("LOCK TABLE orders")
+        asked = [threads.submit(lookup.show, order_id) for _ in range(4)]
+        wait_until(lambda: len(held_up()) > 1)
+
+    assert all(str(order_id) in str(future.result(10)) for future in asked)

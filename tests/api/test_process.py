@@ -425,14 +425,9 @@ def test_request_in_flight_gets_its_answer_after_the_signal(
     api: Any, connection: Connection, connect: Callable[[], Connection], wait_until: Callable[..., Any]
 ) -> None:
     answers: list[Any] = []
-
-    def post(key: str) -> None:
-        answers.append(api.call("POST", "/orders", ORDER, {"Idempotency-Key": key}))
-
     with connection.transaction():
         connection.execute("LOCK TABLE orders")
-        # Orders with a key have a statement each, which tells that they have arrived.
-        threads = [threading.Thread(target=post, args=(str(n),)) for n in range(4)]
+        threads = [threading.Thread(target=lambda: answers.append(api.post(ORDER))) for _ in range(4)]
         for thread in threads:
             thread.start()
         watcher = connect()
