@@ -14,6 +14,10 @@ from schema.orders import NewOrder
 _log = logs.Log(__name__)
 
 
+_BY_SUBMIT_PERHAPS = (psycopg.errors.LockNotAvailable, psycopg.errors.FeatureNotSupported)
+"""Of what `orders.submit_all` raises, what `orders.submit` may not: it waits for locks, and rules suit it."""
+
+
 class _Not(Enum):
     """Why an order is not stored."""
 
@@ -25,7 +29,7 @@ class Entrance:
     """Stores orders, those that arrive together with one statement.
 
     When the database refuses it, or has it wait for a lock, each of them is stored by a statement of its own:
-    none fails or goes on waiting for what is wrong with another.
+    none fails for what is wrong with another. A slow trigger of the user's holds up all of them.
     """
 
     def __init__(self, database: Database, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
@@ -50,8 +54,7 @@ class Entrance:
             try:
                 return [order_id or _Not.TAKEN for order_id in orders.submit_all(connection, arrived)]
             except psycopg.Error as error:
-                has_waited_long = isinstance(error, psycopg.errors.QueryCanceled)
-                if connection.closed or (has_waited_long and len(arrived) == 1):
+                if connection.closed or (len(arrived) == 1 and not isinstance(error, _BY_SUBMIT_PERHAPS)):
                     raise
                 _log.warning("orders_stored_singly", count=len(arrived), error=error)
                 return [_Not.TOGETHER] * len(arrived)

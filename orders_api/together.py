@@ -27,9 +27,9 @@ class _Question(Generic[Asked, Answer]):
 class Together(Generic[Asked, Answer]):
     """Has each request wait for its turn; whoever has it asks for all that are waiting by then.
 
-    A statement for each costs up to twice as much under load, most of it for the sleeping and waking around
-    it. `answer` is called, by several threads at once, with what some of them ask, after they have asked; it
-    returns as many answers, in the same order, and what it raises each of them raises.
+    A statement for each costs up to twice as much under load: docs/profile.md. `answer` is called, by several
+    threads at once, with what some of them ask, after they have asked; it returns as many answers, in the
+    same order, and what it raises each of them raises.
     """
 
     def __init__(
@@ -67,9 +67,10 @@ class Together(Generic[Asked, Answer]):
     def _withdrawn(self, question: _Question[Asked, Answer]) -> bool:
         """Take it out of those waiting, unless somebody is asking for it already."""
         with self._lock:
-            if question not in self._waiting:
+            try:
+                self._waiting.remove(question)
+            except ValueError:
                 return False
-            self._waiting.remove(question)
             return True
 
     def _answer_all(self, questions: list[_Question[Asked, Answer]]) -> None:

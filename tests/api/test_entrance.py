@@ -136,6 +136,32 @@ def test_id_that_a_trigger_gives_is_the_one_that_is_told(arrive: Arrive, connect
     assert [users(connection)[name] for name in ("ada", "eve")] == order_ids
 
 
+def test_orders_whose_statement_takes_too_long_are_stored_one_by_one(
+    entrance: Entrance,
+    connection: Connection,
+    connect: Callable[[], Connection],
+    threads: ThreadPoolExecutor,
+    held_up: Callable[[], list[int]],
+    wait_until: Callable[..., Any],
+) -> None:
+    names = ["ada", "bob", "eve"]
+    with connect().transaction() as transaction:
+        transaction.connection.execute("LOCK TABLE orders")
+        first = threads.submit(entrance.submit, make_order("first"))
+        (pid,) = held_up()
+        arrived = [threads.submit(entrance.submit, make_order(name)) for name in names]
+        wait_until(lambda: len(entrance._together._waiting) == len(names))
+        # As the server does when the time for a statement is over.
+        connection.execute("SELECT pg_cancel_backend(%s)", [pid])
+        assert isinstance(first.exception(10), DatabaseUnavailableError)
+        wait_until(lambda: not entrance._together._waiting)
+        connection.execute("SELECT pg_cancel_backend(%s)", held_up())
+        wait_until(lambda: len(held_up()) == len(names))
+
+    order_ids = dict(zip(names, [future.result(10) for future in arrived], strict=True))
+    assert users(connection) == order_ids
+
+
 def test_order_that_waits_for_a_lock_waits_alone(
     arrive: Arrive, entrance: Entrance, connection: Connection, connect: Callable[[], Connection]
 ) -> None:

@@ -130,7 +130,9 @@ def test_question_that_has_waited_for_its_turn_is_asked_by_itself(
     lookup = Lookup(database, patience_seconds=0.05)
     with connect().transaction() as transaction:
         transaction.connection.execute("LOCK TABLE orders")
-        asked = [threads.submit(lookup.show, order_id) for _ in range(4)]
-        wait_until(lambda: len(held_up()) > 1)
+        asked = [threads.submit(lookup.show, order_id)]
+        held_up()
+        asked += [threads.submit(lookup.show, order_id) for _ in range(3)]
+        wait_until(lambda: len(held_up()) == 4)
 
     assert all(str(order_id) in str(future.result(10)) for future in asked)
