@@ -13,9 +13,8 @@ from schema.orders import NewOrder
 
 _log = logs.Log(__name__)
 
-
-_BY_SUBMIT_PERHAPS = (psycopg.errors.LockNotAvailable, psycopg.errors.FeatureNotSupported)
-"""Of what `orders.submit_all` raises, what `orders.submit` may not: it waits for locks, and rules suit it."""
+_WORTH_A_RETRY = (psycopg.errors.LockNotAvailable, psycopg.errors.FeatureNotSupported)
+"""What `orders.submit_all` raises where `orders.submit` may not: that waits for locks, and may meet rules."""
 
 
 class _Not(Enum):
@@ -54,7 +53,7 @@ class Entrance:
             try:
                 return [order_id or _Not.TAKEN for order_id in orders.submit_all(connection, arrived)]
             except psycopg.Error as error:
-                if connection.closed or (len(arrived) == 1 and not isinstance(error, _BY_SUBMIT_PERHAPS)):
+                if connection.closed or (len(arrived) == 1 and not isinstance(error, _WORTH_A_RETRY)):
                     raise
                 _log.warning("orders_stored_singly", count=len(arrived), error=error)
                 return [_Not.TOGETHER] * len(arrived)
