@@ -22,7 +22,7 @@ _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class OrdersResource:
-    """The line's entrance. `submitted` is called after each new order's commit and must not block."""
+    """The way into the line. `submitted` is called after each new order's commit and must not block."""
 
     def __init__(self, database: Database, entrance: Entrance, submitted: Callable[[], None]) -> None:
         self._database = database

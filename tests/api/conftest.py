@@ -8,8 +8,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from psycopg import conninfo
 
 from orders_api.app import create_app
 from orders_api.database import Database
+from orders_api.together import Together
 from schema.connection import Connection
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}
@@ -87,6 +88,45 @@ def held_up(connection: Connection, wait_until: Callable[..., Any]) -> Callable[
           AND NOT granted
     """
     return lambda: wait_until(lambda: [pid for (pid,) in connection.execute(waiting)])
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Requests that came while the table was locked: `first` waits for it in `pid`, the others for it."""
+
+    first: "Future[Any]"
+    pid: int
+    others: "list[Future[Any]]"
+
+
+class Gather(Protocol):
+    def __call__(
+        self, together: Together[Any, Any], call: Callable[[Any], Any], *, first: Any, others: list[Any]
+    ) -> AbstractContextManager[Crowd]: ...
+
+
+@pytest.fixture
+def gather(
+    connect: Callable[[], Connection],
+    threads: ThreadPoolExecutor,
+    held_up: Callable[[], list[int]],
+    wait_until: Callable[..., Any],
+) -> Gather:
+    """Lock the table and have a crowd `call` for something; unlock it at the end."""
+
+    @contextmanager
+    def gathered(
+        together: Together[Any, Any], call: Callable[[Any], Any], *, first: Any, others: list[Any]
+    ) -> Iterator[Crowd]:
+        with connect().transaction() as transaction:
+            transaction.connection.execute("LOCK TABLE orders")
+            one = threads.submit(call, first)
+            (pid,) = held_up()
+            rest = [threads.submit(call, each) for each in others]
+            wait_until(lambda: len(together._waiting) == len(others))
+            yield Crowd(one, pid, rest)
+
+    return gathered
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Orders that arrive at the same time share a statement, and each is stored or fails as if it were alone."""
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -14,6 +14,7 @@ from orders_api.entrance import Entrance
 from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError, OrderNotTakenError
 from schema.orders import NewOrder
+from tests.api.conftest import Gather
 
 AWKWARD = ['"', "\\", '\\"', "{}", "a,b", "NULL", "", " ", "ж", "\n\t"]
 
@@ -46,23 +47,14 @@ Arrive = Callable[[list[NewOrder]], "list[Future[UUID]]"]
 
 
 @pytest.fixture
-def arrive(
-    entrance: Entrance,
-    connect: Callable[[], Connection],
-    threads: ThreadPoolExecutor,
-    held_up: Callable[[], list[int]],
-    wait_until: Callable[..., Any],
-) -> Arrive:
-    """Have orders arrive together: while the table is locked, behind one of another's."""
+def arrive(entrance: Entrance, gather: Gather) -> Arrive:
+    """Have orders arrive together, behind one of another's."""
 
     def all_at_once(orders: list[NewOrder]) -> "list[Future[UUID]]":
-        with connect().transaction() as transaction:
-            transaction.connection.execute("LOCK TABLE orders")
-            threads.submit(entrance.submit, make_order("first"))
-            held_up()
-            arrived = [threads.submit(entrance.submit, order) for order in orders]
-            wait_until(lambda: len(entrance._together._waiting) == len(orders))
-        return arrived
+        with gather(entrance._together, entrance.submit, first=make_order("first"), others=orders) as crowd:
+            pass
+        assert crowd.first.result(10)
+        return crowd.others
 
     return all_at_once
 
@@ -139,26 +131,21 @@ def test_id_that_a_trigger_gives_is_the_one_that_is_told(arrive: Arrive, connect
 def test_orders_whose_statement_takes_too_long_are_stored_one_by_one(
     entrance: Entrance,
     connection: Connection,
-    connect: Callable[[], Connection],
-    threads: ThreadPoolExecutor,
+    gather: Gather,
     held_up: Callable[[], list[int]],
     wait_until: Callable[..., Any],
 ) -> None:
     names = ["ada", "bob", "eve"]
-    with connect().transaction() as transaction:
-        transaction.connection.execute("LOCK TABLE orders")
-        first = threads.submit(entrance.submit, make_order("first"))
-        (pid,) = held_up()
-        arrived = [threads.submit(entrance.submit, make_order(name)) for name in names]
-        wait_until(lambda: len(entrance._together._waiting) == len(names))
+    others = [make_order(name) for name in names]
+    with gather(entrance._together, entrance.submit, first=make_order("first"), others=others) as crowd:
         # As the server does when the time for a statement is over.
-        connection.execute("SELECT pg_cancel_backend(%s)", [pid])
-        assert isinstance(first.exception(10), DatabaseUnavailableError)
+        connection.execute("SELECT pg_cancel_backend(%s)", [crowd.pid])
+        assert isinstance(crowd.first.exception(10), DatabaseUnavailableError)
         wait_until(lambda: not entrance._together._waiting)
         connection.execute("SELECT pg_cancel_backend(%s)", held_up())
         wait_until(lambda: len(held_up()) == len(names))
 
-    order_ids = dict(zip(names, [future.result(10) for future in arrived], strict=True))
+    order_ids = dict(zip(names, [future.result(10) for future in crowd.others], strict=True))
     assert users(connection) == order_ids
 
 
@@ -185,26 +172,21 @@ def test_order_that_waits_for_a_lock_waits_alone(
 def test_outcome_of_all_is_unknown_when_their_connection_is_lost(
     relay: Any,
     connection: Connection,
-    connect: Callable[[], Connection],
-    threads: ThreadPoolExecutor,
+    gather: Gather,
     held_up: Callable[[], list[int]],
     wait_until: Callable[..., Any],
 ) -> None:
+    order = make_order("ada")
     # One connection: no other that was cut too can hide a second try.
     with Database(relay.url, size=1, wait_seconds=10) as database:
         entrance = Entrance(database, patience_seconds=60)
-        with connect().transaction() as transaction:
-            transaction.connection.execute("LOCK TABLE orders")
-            first = threads.submit(entrance.submit, make_order("first"))
-            (pid,) = held_up()
-            orders = [threads.submit(entrance.submit, make_order("ada")) for _ in range(3)]
-            wait_until(lambda: len(entrance._together._waiting) == 3)
-            connection.execute("SELECT pg_cancel_backend(%s)", [pid])
-            assert isinstance(first.exception(10), DatabaseUnavailableError)
+        with gather(entrance._together, entrance.submit, first=order, others=[order] * 3) as crowd:
+            connection.execute("SELECT pg_cancel_backend(%s)", [crowd.pid])
+            assert isinstance(crowd.first.exception(10), DatabaseUnavailableError)
             wait_until(lambda: not entrance._together._waiting)
             held_up()
             relay.cut()
 
-            assert {type(order.exception(10)) for order in orders} == {ConnectionLostError}
+            assert {type(other.exception(10)) for other in crowd.others} == {ConnectionLostError}
 
         assert entrance.submit(make_order("bob")) == users(connection)["bob"]

@@ -1,11 +1,10 @@
 """Requests that ask at the same time share a statement, and each is answered as if it were alone."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -16,6 +15,7 @@ from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
 from schema.orders import NewOrder
 from schema.uuid7 import uuid7
+from tests.api.conftest import Gather
 
 ORDER = NewOrder("ada", ("tea",), Decimal("1.50"))
 
@@ -44,61 +44,31 @@ def lookup(database: Counted) -> Lookup:
     return Lookup(database, patience_seconds=60)
 
 
-def ask(
-    threads: ThreadPoolExecutor, lookup: Lookup, order_ids: list[UUID], wait_until: Callable[..., Any]
-) -> "list[Future[str | None]]":
-    """Ask for all of them, and return when all questions wait for their turn."""
-    asked = [threads.submit(lookup.show, order_id) for order_id in order_ids]
-    wait_until(lambda: len(lookup._together._waiting) == len(order_ids))
-    return asked
-
-
 def test_questions_that_come_during_a_statement_share_the_next_one(
-    lookup: Lookup,
-    database: Counted,
-    connection: Connection,
-    connect: Callable[[], Connection],
-    threads: ThreadPoolExecutor,
-    held_up: Callable[[], list[int]],
-    wait_until: Callable[..., Any],
+    lookup: Lookup, database: Counted, connection: Connection, gather: Gather
 ) -> None:
     placed = [orders.submit(connection, ORDER) for _ in range(10)]
-    order_ids = [*placed, uuid7(), placed[0]]
-    with connect().transaction() as transaction:
-        transaction.connection.execute("LOCK TABLE orders")
-        first = threads.submit(lookup.show, placed[0])
-        held_up()
-        others = ask(threads, lookup, order_ids, wait_until)
+    asked = [*placed, uuid7(), placed[0]]
+    with gather(lookup._together, lookup.show, first=placed[0], others=asked) as crowd:
+        pass
 
-    answers = [future.result(10) for future in others]
-    assert f'"{placed[0]}"' in str(first.result(10))
-    assert [answer and answer.split('"')[3] for answer in answers] == [
-        *map(str, placed),
-        None,
-        str(placed[0]),
-    ]
+    answers = [future.result(10) for future in crowd.others]
+    assert f'"{placed[0]}"' in crowd.first.result(10)
+    expected = [*map(str, placed), None, str(placed[0])]
+    assert [answer and answer.split('"')[3] for answer in answers] == expected
     assert database.lent == 2
 
 
 def test_all_who_share_a_statement_learn_that_it_failed(
-    lookup: Lookup,
-    connection: Connection,
-    connect: Callable[[], Connection],
-    threads: ThreadPoolExecutor,
-    held_up: Callable[[], list[int]],
-    wait_until: Callable[..., Any],
+    lookup: Lookup, connection: Connection, gather: Gather, held_up: Callable[[], list[int]]
 ) -> None:
     order_id = orders.submit(connection, ORDER)
-    with connect().transaction() as transaction:
-        transaction.connection.execute("LOCK TABLE orders")
-        first = threads.submit(lookup.show, order_id)
-        (pid,) = held_up()
-        others = ask(threads, lookup, [order_id] * 5, wait_until)
-        connection.execute("SELECT pg_cancel_backend(%s)", [pid])
+    with gather(lookup._together, lookup.show, first=order_id, others=[order_id] * 5) as crowd:
+        connection.execute("SELECT pg_cancel_backend(%s)", [crowd.pid])
         with pytest.raises(DatabaseUnavailableError):
-            first.result(10)
+            crowd.first.result(10)
         connection.execute("SELECT pg_cancel_backend(%s)", held_up())
-        for other in others:
+        for other in crowd.others:
             with pytest.raises(DatabaseUnavailableError):
                 other.result(10)
 
