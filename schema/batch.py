@@ -8,10 +8,10 @@ from uuid import UUID
 
 import psycopg
 
-from schema import idempotency
+from schema import arrays, idempotency
 from schema.errors import OrderNotTakenError
 from schema.idempotency import Submitted
-from schema.orders import NewOrder, array
+from schema.orders import NewOrder
 from schema.uuid7 import uuid7
 
 
@@ -68,7 +68,7 @@ def _line(number: int, order: NewOrder) -> str:
 
     https://www.postgresql.org/docs/current/sql-copy.html. psycopg's own rows cost four times as much.
     """
-    item_ids = _escaped(array(order.item_ids))
+    item_ids = _escaped(arrays.of_texts(order.item_ids))
     return f"{number:032x}\t{_escaped(order.user_id)}\t{item_ids}\t{order.total_amount}\n"
 
 

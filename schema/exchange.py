@@ -14,6 +14,8 @@ from uuid import UUID
 
 import psycopg
 
+from schema import arrays
+
 
 class Fence(NamedTuple):
     """What, together with the worker's id, names one claim of one order."""
@@ -186,9 +188,8 @@ def exchange(
         EXCHANGE,
         {
             "worker_id": worker_id,
-            # As PostgreSQL writes an array: psycopg's lists cost ten times as much.
-            "order_ids": f"{{{','.join([fence.order_id.hex for fence in finished])}}}",
-            "attempts": f"{{{','.join([str(fence.attempt) for fence in finished])}}}",
+            "order_ids": arrays.of_uuids([fence.order_id for fence in finished]),
+            "attempts": arrays.of_numbers([fence.attempt for fence in finished]),
             "free": free,
             "floor": floor,
             "since": since,

@@ -13,8 +13,9 @@ from uuid import UUID
 
 import psycopg
 
+from schema import arrays
 from schema.errors import DatabaseUnavailableError, KeyReusedError, OrderNotTakenError
-from schema.orders import NewOrder, array
+from schema.orders import NewOrder
 from schema.uuid7 import uuid7
 
 LIMIT = 10_000
@@ -130,7 +131,7 @@ def _insert(
         "order_id": order_id,
         "order_hash": order_hash,
         "user_id": order.user_id,
-        "item_ids": array(order.item_ids),
+        "item_ids": arrays.of_texts(order.item_ids),
         "total_amount": order.total_amount,
     }
     try:

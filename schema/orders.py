@@ -8,6 +8,7 @@ from uuid import UUID
 
 import psycopg
 
+from schema import arrays
 from schema.errors import OrderNotTakenError
 from schema.uuid7 import uuid7
 
@@ -19,16 +20,6 @@ class NewOrder:
     user_id: str
     item_ids: tuple[str, ...]
     total_amount: Decimal
-
-
-def array(texts: Iterable[str]) -> str:
-    """Return the texts, at least one, as PostgreSQL writes an array; psycopg's lists cost many times as much.
-
-    https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO. A NUL stands between them meanwhile:
-    none has one.
-    """
-    items = "\0".join(texts).replace("\\", r"\\").replace('"', r"\"").replace("\0", '","')
-    return f'{{"{items}"}}'
 
 
 _SUBMIT = """
@@ -43,7 +34,7 @@ def submit(connection: psycopg.Connection[Any], order: NewOrder) -> UUID:
     Raises `OrderNotTakenError` when a trigger or rule of the user's dropped it.
     """
     order_id = uuid7()
-    values = (order_id, order.user_id, array(order.item_ids), order.total_amount)
+    values = (order_id, order.user_id, arrays.of_texts(order.item_ids), order.total_amount)
     if connection.execute(_SUBMIT, values).rowcount != 1:
         raise OrderNotTakenError
     return order_id
@@ -72,20 +63,15 @@ def submit_all(connection: psycopg.Connection[Any], orders: Sequence[NewOrder]) 
     """
     order_ids = [uuid7() for _ in orders]
     values = (
-        _uuids(order_ids),
-        array([order.user_id for order in orders]),
-        array([array(order.item_ids) for order in orders]),
-        f"{{{','.join([str(order.total_amount) for order in orders])}}}",
+        arrays.of_uuids(order_ids),
+        arrays.of_texts([order.user_id for order in orders]),
+        arrays.of_texts([arrays.of_texts(order.item_ids) for order in orders]),
+        arrays.of_numbers([order.total_amount for order in orders]),
     )
     taken: list[UUID] = [order_id for (order_id,) in connection.execute(_SUBMIT_ALL, values, binary=True)]
     if len(taken) == len(orders):
         return [*taken]  # which a trigger of the user's may have changed
     return [order_id if order_id in taken else None for order_id in order_ids]
-
-
-def _uuids(order_ids: Iterable[UUID]) -> str:
-    """Return the ids as PostgreSQL writes an array."""
-    return f"{{{','.join([order_id.hex for order_id in order_ids])}}}"
 
 
 _SHOW = """
@@ -113,4 +99,4 @@ def show(connection: psycopg.Connection[Any], order_ids: Iterable[UUID]) -> dict
     It has the table's names, times in UTC, and `Pending` for pending. Made by the database: to take the
     rows apart in Python and put them together again costs more than the rest of the question.
     """
-    return dict(connection.execute(_SHOW, (_uuids(order_ids),), binary=True).fetchall())
+    return dict(connection.execute(_SHOW, (arrays.of_uuids(order_ids),), binary=True).fetchall())

@@ -92,7 +92,7 @@ def held_up(connection: Connection, wait_until: Callable[..., Any]) -> Callable[
 
 @dataclass(frozen=True)
 class Crowd:
-    """Requests that came while the table was locked: `first` waits for it in `pid`, the others for it."""
+    """Requests that came while the table was locked: `first` waits in `pid`, the others behind it."""
 
     first: "Future[Any]"
     pid: int
