@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from orders_api.__main__ import main
-from schema import orders
-from schema.orders import NewOrder
+from schema.order import NewOrder
+from schema.queue import submit
+from schema.reports import show
 from schema.uuid7 import uuid7
 
 _ORDER = (
@@ -27,6 +28,6 @@ def _show(_connection: object, order_ids: Iterable[UUID]) -> dict[UUID, str]:
 
 
 if __name__ == "__main__":
-    orders.submit_all = _submit_all
-    orders.show = _show
+    submit.submit_all = _submit_all
+    show.show = _show
     sys.exit(main())

@@ -4,10 +4,10 @@ import time
 from decimal import Decimal
 
 from bench.stage import Stage
-from schema import exchange, orders, workers
+from schema import exchange, workers
 from schema.connection import Connection
-from schema.exchange import Claim
-from schema.orders import NewOrder
+from schema.order import Claim, NewOrder
+from schema.queue import submit
 
 INSERTS = 3000
 EXCHANGES = 300
@@ -20,7 +20,7 @@ def inserts(stage: Stage) -> float:
     with Connection.open(stage.url, name="bench") as connection:
         began_at = time.perf_counter()
         for _ in range(INSERTS):
-            orders.submit(connection, order)
+            submit.submit(connection, order)
         return INSERTS / (time.perf_counter() - began_at)
 
 

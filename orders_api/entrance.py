@@ -7,14 +7,15 @@ import psycopg
 
 from orders_api.database import Database
 from orders_api.together import PATIENCE_SECONDS, Together
-from schema import logs, orders
+from schema import logs
 from schema.errors import OrderNotTakenError
-from schema.orders import NewOrder
+from schema.order import NewOrder
+from schema.queue import submit
 
 _log = logs.Log(__name__)
 
 _WORTH_A_RETRY = (psycopg.errors.LockNotAvailable, psycopg.errors.FeatureNotSupported)
-"""What `orders.submit_all` raises where `orders.submit` may not: that waits for locks, and may meet rules."""
+"""What `submit.submit_all` raises where `submit.submit` may not: that waits for locks, and may meet rules."""
 
 
 class _Not(Enum):
@@ -38,12 +39,12 @@ class Entrance:
     def submit(self, order: NewOrder) -> UUID:
         """Return the order's id when it is committed.
 
-        Raises what `Database.connection` and `orders.submit` do.
+        Raises what `Database.connection` and `submit.submit` do.
         """
         stored = self._together.ask(order)
         if stored is _Not.TOGETHER:
             with self._database.connection() as connection:
-                return orders.submit(connection, order)
+                return submit.submit(connection, order)
         if stored is _Not.TAKEN:
             raise OrderNotTakenError
         return stored
@@ -51,7 +52,7 @@ class Entrance:
     def _submit_all(self, arrived: list[NewOrder]) -> list[UUID | _Not]:
         with self._database.connection() as connection:
             try:
-                return [order_id or _Not.TAKEN for order_id in orders.submit_all(connection, arrived)]
+                return [order_id or _Not.TAKEN for order_id in submit.submit_all(connection, arrived)]
             except psycopg.Error as error:
                 if connection.closed or (len(arrived) == 1 and not isinstance(error, _WORTH_A_RETRY)):
                     raise

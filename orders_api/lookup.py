@@ -4,7 +4,7 @@ from uuid import UUID
 
 from orders_api.database import Database
 from orders_api.together import PATIENCE_SECONDS, Together
-from schema import orders
+from schema.reports import show
 
 
 class Lookup:
@@ -20,5 +20,5 @@ class Lookup:
 
     def _show(self, order_ids: list[UUID]) -> list[str | None]:
         with self._database.connection() as connection:
-            found = orders.show(connection, order_ids)
+            found = show.show(connection, order_ids)
         return [found.get(order_id) for order_id in order_ids]

@@ -15,7 +15,7 @@ from orders_api.requests import MAX_BATCH_BYTES, REPLAYED, idempotency_key, json
 from schema import idempotency, logs, submission
 from schema.batch import submit_batch
 from schema.errors import OrderNotFoundError, OrderNotTakenError
-from schema.idempotency import Submitted
+from schema.order import Placed
 
 _log = logs.Log(__name__)
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -35,7 +35,7 @@ class OrdersResource:
         order = submission.parse(json_body(req))
         with _storing(repeatable=key is not None):
             if key is None:
-                placed = Submitted(self._entrance.submit(order), replayed=False)
+                placed = Placed(self._entrance.submit(order), replayed=False)
             else:
                 with self._database.connection() as connection:
                     placed = idempotency.submit_once(connection, order, key=key)

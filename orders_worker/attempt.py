@@ -16,7 +16,7 @@ from orders_worker.lending import HandlerConnections, Loan
 from orders_worker.transaction import TransactionError, TransactionOverError
 from schema import logs
 from schema.connection import Connection
-from schema.exchange import Claim
+from schema.order import Claim
 from schema.states import Outcome
 from schema.unfinished import Ending
 

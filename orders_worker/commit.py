@@ -11,7 +11,7 @@ from schema import completion
 from schema.completion import Standing
 from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
-from schema.exchange import Fence
+from schema.order import Fence
 
 PAUSE_SECONDS = 0.2
 

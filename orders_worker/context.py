@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 
 from orders_worker.lending import Loan
-from schema.exchange import Claim
+from schema.order import Claim
 
 
 class Context:

@@ -23,7 +23,8 @@ from orders_worker.stop import Stop
 from schema import exchange, logs, workers
 from schema.connection import REPLY_SECONDS, Connection, is_refusal
 from schema.errors import DatabaseUnavailableError
-from schema.exchange import Claim, Exchanged, Fence
+from schema.exchange import Exchanged
+from schema.order import Claim, Fence
 from schema.states import Outcome
 from schema.unfinished import Ending
 from schema.workers import Registration

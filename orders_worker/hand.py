@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from orders_worker.attempt import Attempt
-from schema.exchange import Fence
+from schema.order import Fence
 from schema.workers import Registration
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from orders_worker.context import Context
 from schema.errors import SettingError
-from schema.exchange import Claim
+from schema.order import Claim
 from schema.stopping import StoppedError
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from orders_worker.hand import Hand
 from schema import logs, unfinished
 from schema.connection import Connection
-from schema.exchange import Exchanged, Fence
+from schema.exchange import Exchanged
+from schema.order import Fence
 from schema.states import Outcome
 from schema.unfinished import Ending
 

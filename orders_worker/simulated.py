@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from orders_worker.context import Context
-from schema.exchange import Claim
+from schema.order import Claim
 
 
 @dataclass(frozen=True, slots=True)

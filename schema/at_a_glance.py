@@ -6,7 +6,7 @@ What is no such order may be one all the same: `schema.submission` has the last 
 import re
 from decimal import Decimal
 
-from schema.orders import NewOrder
+from schema.order import NewOrder
 
 _ID = r'"[!#-\[\]-~][ !#-\[\]-~]{0,254}"'
 """Visible ASCII, blanks after the first character, nothing that JSON escapes."""

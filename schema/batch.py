@@ -10,8 +10,7 @@ import psycopg
 
 from schema import arrays, idempotency
 from schema.errors import OrderNotTakenError
-from schema.idempotency import Submitted
-from schema.orders import NewOrder
+from schema.order import NewOrder, Placed
 from schema.uuid7 import uuid7
 
 
@@ -32,7 +31,7 @@ def submit_batch(
     `OrderNotTakenError` as `idempotency.submit_once` does; then nothing is stored.
     """
     with connection.transaction():
-        first = Submitted(uuid7(), replayed=False)
+        first = Placed(uuid7(), replayed=False)
         if key is not None:
             first = idempotency.remember(connection, orders, key=key)
         if not first.replayed and copy(connection, orders, first=first.order_id) != len(orders):

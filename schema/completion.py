@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 
-from schema.exchange import Fence
+from schema.order import Fence
 
 
 class Standing(Enum):

@@ -7,40 +7,14 @@ This is the only statement that claims and the one that completes nearly every o
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from schema import arrays
-
-
-class Fence(NamedTuple):
-    """What, together with the worker's id, names one claim of one order."""
-
-    order_id: UUID
-    attempt: int
-
-
-class Claim(NamedTuple):
-    """An order as its worker received it. `attempt` counts from 1; `seq` is its ticket."""
-
-    order_id: UUID
-    attempt: int
-    attempt_limit: int
-    seq: int
-    user_id: str
-    item_ids: list[str]
-    total_amount: Decimal
-    created_at: datetime
-    started_at: datetime
-
-    @property
-    def fence(self) -> Fence:
-        """Return what names this claim."""
-        return Fence(self.order_id, self.attempt)
+from schema.order import Claim, Fence
 
 
 @dataclass(frozen=True, slots=True)

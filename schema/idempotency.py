@@ -7,7 +7,6 @@ without the other. Whoever comes second with a key waits for the first, and lear
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +14,7 @@ import psycopg
 
 from schema import arrays
 from schema.errors import DatabaseUnavailableError, KeyReusedError, OrderNotTakenError
-from schema.orders import NewOrder
+from schema.order import NewOrder, Placed
 from schema.uuid7 import uuid7
 
 LIMIT = 10_000
@@ -24,15 +23,7 @@ LIMIT = 10_000
 _TRIES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """The order that a key stands for. `replayed` means that an earlier call placed it."""
-
-    order_id: UUID
-    replayed: bool
-
-
-def submit_once(connection: psycopg.Connection[Any], order: NewOrder, *, key: str) -> Submitted:
+def submit_once(connection: psycopg.Connection[Any], order: NewOrder, *, key: str) -> Placed:
     """Insert a pending order, unless `key` has placed it before; return its id.
 
     One statement for a new key, committed on return if `connection` autocommits. It waits for another
@@ -55,7 +46,7 @@ ON CONFLICT (idempotency_key) DO NOTHING
 """
 
 
-def remember(connection: psycopg.Connection[Any], orders: Sequence[NewOrder], *, key: str) -> Submitted:
+def remember(connection: psycopg.Connection[Any], orders: Sequence[NewOrder], *, key: str) -> Placed:
     """Store `key` for a batch, in the transaction in which the caller inserts it unless it is a replay.
 
     Returns the id of the batch's first order. Waits and raises as `submit_once` does.
@@ -70,18 +61,18 @@ def remember(connection: psycopg.Connection[Any], orders: Sequence[NewOrder], *,
 
 def _once(
     connection: psycopg.Connection[Any], place: Callable[[UUID], bool], *, key: str, order_hash: bytes
-) -> Submitted:
+) -> Placed:
     """Return the id under which `place` stored the key, or the one that the key has already."""
     for _ in range(_TRIES):
         order_id = uuid7()
         if place(order_id):
-            return Submitted(order_id, replayed=False)
+            return Placed(order_id, replayed=False)
         # A second statement, because the first can't see what was committed while it waited.
         found = connection.execute(_FIND, {"key": key}).fetchone()
         if found is not None:
             if found[1] != order_hash:
                 raise KeyReusedError
-            return Submitted(found[0], replayed=True)
+            return Placed(found[0], replayed=True)
     raise DatabaseUnavailableError("the idempotency key is deleted as often as it is asked for")
 
 

@@ -14,8 +14,8 @@ import psycopg
 from schema import batch, logs
 from schema.errors import OrderNotTakenError, OrdersError
 from schema.import_ledger import Imported, ImportedElsewhereError, ImportStateError, advance, begin, shown
+from schema.order import NewOrder
 from schema.order_files import Entry, Format, Place, read
-from schema.orders import NewOrder
 from schema.rejects import Reject, Rejects
 from schema.uuid7 import uuid7
 

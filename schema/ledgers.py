@@ -8,7 +8,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     Index,
     LargeBinary,
     Numeric,
@@ -19,10 +18,8 @@ from sqlalchemy import (
     text,
 )
 
-from schema.metadata import VACUUMED_OFTEN, metadata
+from schema.tables import NOW, TIME, VACUUMED_OFTEN, metadata
 
-_NOW = text("clock_timestamp()")
-_TIME = DateTime(timezone=True)
 _ZERO = text("0")
 
 idempotency_keys = Table(
@@ -41,7 +38,7 @@ idempotency_keys = Table(
         nullable=False,
         comment="SHA-256 of the order as it was validated: the same key may not come with another.",
     ),
-    Column("created_at", _TIME, nullable=False, server_default=_NOW, comment="When it was first used."),
+    Column("created_at", TIME, nullable=False, server_default=NOW, comment="When it was first used."),
     PrimaryKeyConstraint("idempotency_key", name="idempotency_keys_pkey"),
     CheckConstraint(
         "char_length(idempotency_key) BETWEEN 1 AND 255", name="idempotency_keys_key_has_1_to_255_characters"
@@ -78,8 +75,8 @@ imports = Table(
         server_default=text("0"),
         comment="How long the file of the rejected ones is.",
     ),
-    Column("started_at", _TIME, nullable=False, server_default=_NOW, comment="When it began."),
-    Column("finished_at", _TIME, comment="When all of it was done."),
+    Column("started_at", TIME, nullable=False, server_default=NOW, comment="When it began."),
+    Column("finished_at", TIME, comment="When all of it was done."),
     PrimaryKeyConstraint("sha256", name="imports_pkey"),
     comment="The files given to `orders import`: how far each was imported.",
 )
@@ -142,7 +139,7 @@ Index("tally_changes_age", tally_changes.c.xid)
 tally_marks = Table(
     "tally_marks",
     metadata,
-    Column("at", _TIME, nullable=False, server_default=_NOW, comment="When."),
+    Column("at", TIME, nullable=False, server_default=NOW, comment="When."),
     Column("arrivals", BigInteger, nullable=False, comment="As in tally."),
     Column("completions", BigInteger, nullable=False, comment="As in tally."),
     comment="What the tally was in the last two minutes: where the rates come from.",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from schema.errors import OrdersError, StartError
-from schema.orders import NewOrder
+from schema.order import NewOrder
 from schema.submission import InvalidOrderError, NotJsonError, parse, parse_row
 
 MAX_LINE_BYTES = 1024 * 1024

@@ -14,7 +14,7 @@ from typing import Any
 
 from schema import at_a_glance
 from schema.errors import OrdersError
-from schema.orders import NewOrder
+from schema.order import NewOrder
 
 MAX_ORDERS = 10_000
 MAX_ITEMS = 1000

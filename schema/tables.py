@@ -16,6 +16,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    MetaData,
     Numeric,
     PrimaryKeyConstraint,
     Table,
@@ -25,11 +26,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from schema.metadata import VACUUMED_OFTEN, metadata
 from schema.states import Outcome, Status
 
-_NOW = text("clock_timestamp()")
-_TIME = DateTime(timezone=True)
+metadata = MetaData()
+"""All tables; `schema.ledgers` adds those around the queue."""
+
+NOW = text("clock_timestamp()")
+TIME = DateTime(timezone=True)
+
+# The defaults wait for a fifth of the table to change; at ten million rows that is for ever.
+VACUUMED_OFTEN = {
+    "autovacuum_vacuum_scale_factor": "0.01",
+    "autovacuum_vacuum_insert_scale_factor": "0.05",
+    "autovacuum_analyze_scale_factor": "0.02",
+    "autovacuum_vacuum_cost_delay": "0",
+}
 
 
 def _in_range(*times: str) -> str:
@@ -76,12 +87,12 @@ orders = Table(
         comment="No claim goes beyond this attempt. Set by the first claim; release and redrive raise it.",
     ),
     Column("worker_id", Text, comment="Who works on it; in a final state, who did last."),
-    Column("created_at", _TIME, nullable=False, server_default=_NOW, comment="When it was inserted."),
-    Column("queued_at", _TIME, nullable=False, server_default=_NOW, comment="When it last entered the line."),
-    Column("started_at", _TIME, comment="When the present (or last) attempt was claimed."),
-    Column("finished_at", _TIME, comment="When it reached its final state."),
-    Column("retry_at", _TIME, comment="When a retrying order enters the line again."),
-    Column("cancel_requested_at", _TIME, comment="When a cancel was asked for while it was being worked on."),
+    Column("created_at", TIME, nullable=False, server_default=NOW, comment="When it was inserted."),
+    Column("queued_at", TIME, nullable=False, server_default=NOW, comment="When it last entered the line."),
+    Column("started_at", TIME, comment="When the present (or last) attempt was claimed."),
+    Column("finished_at", TIME, comment="When it reached its final state."),
+    Column("retry_at", TIME, comment="When a retrying order enters the line again."),
+    Column("cancel_requested_at", TIME, comment="When a cancel was asked for while it was being worked on."),
     Column("last_error", Text, comment="Why its last unsuccessful attempt ended."),
     Column(
         "in_line",
@@ -156,8 +167,8 @@ attempts = Table(
     Column("order_id", Uuid, nullable=False, comment="Whose attempt. No foreign key: it would lock orders."),
     Column("attempt", Integer, nullable=False, comment="Which attempt, from 1."),
     Column("worker_id", Text, comment="Who made it."),
-    Column("started_at", _TIME, comment="When it was claimed."),
-    Column("ended_at", _TIME, nullable=False, server_default=_NOW, comment="When its end was recorded."),
+    Column("started_at", TIME, comment="When it was claimed."),
+    Column("ended_at", TIME, nullable=False, server_default=NOW, comment="When its end was recorded."),
     Column(
         "outcome",
         Text,
@@ -168,7 +179,7 @@ attempts = Table(
     Column("seq", BigInteger, comment="The ticket it was claimed by; null if made before revision 0002."),
     Column(
         "queued_at",
-        _TIME,
+        TIME,
         comment="When the order had entered the line before this claim; null if made before revision 0002.",
     ),
     PrimaryKeyConstraint("order_id", "attempt", name="attempts_pkey"),
@@ -183,12 +194,12 @@ workers = Table(
     Column("host", Text, nullable=False, server_default="", comment="Where it runs."),
     Column("pid", Integer, nullable=False, server_default=text("0"), comment="Its process id there."),
     Column("slots", Integer, nullable=False, server_default=text("1"), comment="Orders it works on at once."),
-    Column("started_at", _TIME, nullable=False, server_default=_NOW, comment="When it began."),
+    Column("started_at", TIME, nullable=False, server_default=NOW, comment="When it began."),
     Column(
         "heartbeat_at",
-        _TIME,
+        TIME,
         nullable=False,
-        server_default=_NOW,
+        server_default=NOW,
         comment="When it last beat.",
     ),
     Column(
@@ -200,7 +211,7 @@ workers = Table(
     ),
     Column(
         "oldest_claim_at",
-        _TIME,
+        TIME,
         comment="No order that it holds was claimed before this time. Where a rescue begins to read.",
     ),
     Column(
@@ -208,9 +219,9 @@ workers = Table(
         BigInteger,
         comment="The advisory lock that its heartbeat session holds; null if it can't (behind a pooler).",
     ),
-    Column("session_lost_at", _TIME, comment="Since when that lock has been seen free."),
-    Column("dead_at", _TIME, comment="When it was declared dead, or left. Final for this id."),
-    Column("swept_at", _TIME, comment="When, being dead, it was found to hold no order any more."),
+    Column("session_lost_at", TIME, comment="Since when that lock has been seen free."),
+    Column("dead_at", TIME, comment="When it was declared dead, or left. Final for this id."),
+    Column("swept_at", TIME, comment="When, being dead, it was found to hold no order any more."),
     PrimaryKeyConstraint("worker_id", name="workers_pkey"),
     CheckConstraint("slots >= 0", name="workers_slots_are_not_negative"),
     CheckConstraint("lease_seconds BETWEEN 0 AND 86400", name="workers_lease_is_in_range"),
@@ -226,7 +237,7 @@ queue = Table(
     "queue",
     metadata,
     Column("only_row", Boolean, nullable=False, server_default=text("true"), comment="Keeps it one row."),
-    Column("paused_at", _TIME, comment="Since when nothing new is claimed; null while claims are made."),
+    Column("paused_at", TIME, comment="Since when nothing new is claimed; null while claims are made."),
     Column(
         "requires_revision",
         Text,

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from schema.exchange import Fence
+from schema.order import Fence
 from schema.states import Outcome
 
 NEXT_STATE = """

@@ -9,8 +9,8 @@ from sqlalchemy import create_engine, pool, text
 
 from schema import ledgers, tables  # noqa: F401 - they describe the tables
 from schema.config import DatabaseConfig
-from schema.metadata import metadata
 from schema.migrate import LOCK_KEY, engine_url
+from schema.tables import metadata
 
 LOCK_SECONDS = 30
 STATEMENT_SECONDS = 600

@@ -8,7 +8,7 @@ import pytest
 
 from schema.at_a_glance import recognise
 from schema.errors import OrdersError
-from schema.orders import NewOrder
+from schema.order import NewOrder
 from schema.submission import parse_batch
 
 LINE = b'{"user_id": "ada", "item_ids": ["tea", "a cup"],"total_amount": 20.75}\r\n'

@@ -13,7 +13,7 @@ from orders_api.database import REPLY_SECONDS, ConnectionLostError, Database
 from orders_api.entrance import Entrance
 from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError, OrderNotTakenError
-from schema.orders import NewOrder
+from schema.order import NewOrder
 from tests.api.conftest import Gather
 
 AWKWARD = ['"', "\\", '\\"', "{}", "a,b", "NULL", "", " ", "ж", "\n\t"]

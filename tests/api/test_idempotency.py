@@ -14,7 +14,7 @@ from falcon.testing import TestClient
 
 from schema.connection import Connection
 from schema.idempotency import submit_once
-from schema.orders import NewOrder
+from schema.order import NewOrder
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}
 SAME = NewOrder(user_id="ada", item_ids=("tea", "cup"), total_amount=Decimal("250.75"))

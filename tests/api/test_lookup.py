@@ -10,10 +10,10 @@ import pytest
 
 from orders_api.database import Database
 from orders_api.lookup import Lookup
-from schema import orders
 from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
-from schema.orders import NewOrder
+from schema.order import NewOrder
+from schema.queue import submit
 from schema.uuid7 import uuid7
 from tests.api.conftest import Gather
 
@@ -47,7 +47,7 @@ def lookup(database: Counted) -> Lookup:
 def test_questions_that_come_during_a_statement_share_the_next_one(
     lookup: Lookup, database: Counted, connection: Connection, gather: Gather
 ) -> None:
-    placed = [orders.submit(connection, ORDER) for _ in range(10)]
+    placed = [submit.submit(connection, ORDER) for _ in range(10)]
     asked = [*placed, uuid7(), placed[0]]
     with gather(lookup._together, lookup.show, first=placed[0], others=asked) as crowd:
         pass
@@ -62,7 +62,7 @@ def test_questions_that_come_during_a_statement_share_the_next_one(
 def test_all_who_share_a_statement_learn_that_it_failed(
     lookup: Lookup, connection: Connection, gather: Gather, held_up: Callable[[], list[int]]
 ) -> None:
-    order_id = orders.submit(connection, ORDER)
+    order_id = submit.submit(connection, ORDER)
     with gather(lookup._together, lookup.show, first=order_id, others=[order_id] * 5) as crowd:
         connection.execute("SELECT pg_cancel_backend(%s)", [crowd.pid])
         with pytest.raises(DatabaseUnavailableError):
@@ -82,7 +82,7 @@ def test_order_that_was_committed_before_the_question_is_found(
 
     def place_and_look(_: int) -> bool:
         with database.connection() as connection:
-            order_id = orders.submit(connection, ORDER)
+            order_id = submit.submit(connection, ORDER)
         return str(order_id) in str(lookup.show(order_id))
 
     assert all(threads.map(place_and_look, range(500)))
@@ -96,7 +96,7 @@ def test_question_that_has_waited_for_its_turn_is_asked_by_itself(
     held_up: Callable[[], list[int]],
     wait_until: Callable[..., Any],
 ) -> None:
-    order_id = orders.submit(connection, ORDER)
+    order_id = submit.submit(connection, ORDER)
     lookup = Lookup(database, patience_seconds=0.05)
     with connect().transaction() as transaction:
         transaction.connection.execute("LOCK TABLE orders")

@@ -8,7 +8,7 @@ import time
 
 from orders_worker.context import Context
 from orders_worker.handler import Reject
-from schema.exchange import Claim
+from schema.order import Claim
 
 EXIT_STATUS = 70
 """How a worker ends whose handler ended the process."""

@@ -13,22 +13,10 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
-from schema import (
-    cancel,
-    completion,
-    exchange,
-    orders,
-    pause,
-    redrive,
-    rescue,
-    retries,
-    tally,
-    unfinished,
-    workers,
-)
+from schema import cancel, completion, exchange, pause, redrive, rescue, retries, tally, unfinished, workers
 from schema.connection import Connection
-from schema.exchange import Fence
-from schema.orders import NewOrder
+from schema.order import Fence, NewOrder
+from schema.queue import submit
 from schema.states import Outcome, Status
 from schema.unfinished import Ending
 from tests.model.agreement import Agreement
@@ -98,7 +86,7 @@ class QueueMachine(Agreement):
     def submit(self, at: str) -> None:
         if len(self.orders) == 20:
             return
-        order_id = orders.submit(self.real.sessions[at], NewOrder("ada", ("tea",), Decimal(1)))
+        order_id = submit.submit(self.real.sessions[at], NewOrder("ada", ("tea",), Decimal(1)))
         self.foretell(at, Queue.submit, order_id)
         self.orders.append(order_id)
 

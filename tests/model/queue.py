@@ -11,7 +11,8 @@ from uuid import UUID
 
 from schema.completion import Standing
 from schema.errors import IllegalMoveError, OrderLockedError, OrderNotFoundError, OrdersError
-from schema.exchange import Claim, Exchanged, Fence
+from schema.exchange import Exchanged
+from schema.order import Claim, Fence
 from schema.rescue import Patrolled
 from schema.states import Outcome, Status
 from schema.unfinished import Ending, Unwritten

@@ -6,7 +6,7 @@ import pytest
 from schema import completion
 from schema.completion import Standing
 from schema.connection import Connection
-from schema.exchange import Claim, Fence
+from schema.order import Claim, Fence
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 
 from schema import cancel, metrics, redrive, rescue, retries, workers
 from schema.errors import IllegalMoveError, OrderLockedError
-from schema.exchange import Fence, strays
+from schema.exchange import strays
+from schema.order import Fence
 from schema.states import Outcome, Status
 
 PENDING = "orders_pending_is_free_with_an_attempt_left"

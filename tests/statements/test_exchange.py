@@ -7,7 +7,8 @@ import pytest
 
 from schema import completion, pause, redrive
 from schema.connection import Connection
-from schema.exchange import Fence, strays
+from schema.exchange import strays
+from schema.order import Fence
 from schema.states import Outcome, Status
 
 

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from schema import idempotency, orders
+from schema import idempotency
 from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError, KeyReusedError
-from schema.idempotency import Submitted, submit_once
-from schema.orders import NewOrder
+from schema.idempotency import submit_once
+from schema.order import NewOrder, Placed
+from schema.queue import submit
 
 TEA = NewOrder(user_id="ada", item_ids=("tea", "milk"), total_amount=Decimal("250.75"))
 CAKE = NewOrder(user_id="ada", item_ids=("cake",), total_amount=Decimal("3.00"))
@@ -47,7 +48,7 @@ def test_same_key_and_order_is_the_first_order_again(queue: Any) -> None:
 
     again = submit_once(queue.connection, TEA, key="k")
 
-    assert again == Submitted(placed.order_id, replayed=True)
+    assert again == Placed(placed.order_id, replayed=True)
     assert stored(queue) == 1
 
 
@@ -57,8 +58,8 @@ def test_other_key_is_another_order(queue: Any) -> None:
 
     assert not second.replayed
     assert first.order_id != second.order_id
-    assert submit_once(queue.connection, TEA, key="k") == Submitted(first.order_id, replayed=True)
-    assert submit_once(queue.connection, TEA, key="K") == Submitted(second.order_id, replayed=True)
+    assert submit_once(queue.connection, TEA, key="k") == Placed(first.order_id, replayed=True)
+    assert submit_once(queue.connection, TEA, key="K") == Placed(second.order_id, replayed=True)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_order_may_be_gone_when_its_key_comes_again(queue: Any) -> None:
     placed = submit_once(queue.connection, TEA, key="k")
     queue.connection.execute("DELETE FROM orders")
 
-    assert submit_once(queue.connection, TEA, key="k") == Submitted(placed.order_id, replayed=True)
+    assert submit_once(queue.connection, TEA, key="k") == Placed(placed.order_id, replayed=True)
 
 
 def test_duplicate_waits_for_the_first_and_gets_its_order(
@@ -121,7 +122,7 @@ def test_duplicate_waits_for_the_first_and_gets_its_order(
 
     first.execute("COMMIT")
 
-    assert duplicate.result() == Submitted(placed.order_id, replayed=True)
+    assert duplicate.result() == Placed(placed.order_id, replayed=True)
     assert stored(queue) == 1
 
 
@@ -184,7 +185,7 @@ def test_ticket_and_time_are_drawn_after_the_wait_for_a_duplicate(
     submit_once(first, TEA, key="k")
     duplicate = in_thread(submit_once, second, TEA, key="k")
     wait_until(waits(queue))
-    meanwhile = orders.submit(queue.connection, CAKE)
+    meanwhile = submit.submit(queue.connection, CAKE)
 
     first.execute("ROLLBACK")
 
@@ -246,7 +247,7 @@ def test_old_key_that_is_not_yet_pruned_is_honoured(queue: Any) -> None:
     placed = submit_once(queue.connection, TEA, key="k")
     queue.connection.execute("UPDATE idempotency_keys SET created_at = '2001-01-01'")
 
-    assert submit_once(queue.connection, TEA, key="k") == Submitted(placed.order_id, replayed=True)
+    assert submit_once(queue.connection, TEA, key="k") == Placed(placed.order_id, replayed=True)
 
 
 def test_prune_is_bounded_takes_the_oldest_first_and_passes_locked_keys(

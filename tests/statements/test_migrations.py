@@ -12,9 +12,9 @@ from sqlalchemy import create_engine
 
 from schema import migrate, revision, tally
 from schema.connection import Connection
-from schema.metadata import metadata
 from schema.migrate import engine_url
 from schema.states import Status
+from schema.tables import metadata
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -20,7 +20,6 @@ from schema import (
     idempotency,
     metrics,
     migrate,
-    orders,
     redrive,
     refusal,
     rescue,
@@ -29,6 +28,8 @@ from schema import (
 )
 from schema import workers as workers_module
 from schema.connection import Connection
+from schema.order import Fence
+from schema.reports import show
 
 LOAD = """
 INSERT INTO orders (order_id, user_id, item_ids, total_amount, status, attempt, attempt_limit, worker_id,
@@ -123,7 +124,7 @@ STATEMENTS: dict[str, tuple[str, set[str]]] = {
     "cancel": (cancel._CANCEL, BY_KEY),
     "redrive": (redrive._REDRIVE.replace("%(attempts)s", "5"), BY_KEY),
     "refusal": (refusal._STATUS, BY_KEY),
-    "show": (orders._SHOW.replace("%s", "%(order_ids)s"), BY_KEY),
+    "show": (show._SHOW.replace("%s", "%(order_ids)s"), BY_KEY),
     "chores": (chores.DUE, {"orders_due"}),
     "metrics": (metrics._TIMES, BY_START | {"orders_line"}),
     "beat": (workers_module._BEAT, BY_KEY),
@@ -356,7 +357,7 @@ def hot_completions(queue: Any, observer: Connection) -> int:
     queue.connection.execute("TRUNCATE orders")
     queue.connection.execute(ORDINARY)
     before = hot_updates(queue, observer)
-    finished: list[exchange.Fence] = []
+    finished: list[Fence] = []
     for _ in range(11):
         finished = [claim.fence for claim in queue.exchange(finished=finished, free=100).claimed]
     assert queue.value("SELECT count(*) FROM orders WHERE status = 'completed'") == 1000

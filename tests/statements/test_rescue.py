@@ -7,7 +7,7 @@ import pytest
 
 from schema import rescue, workers
 from schema.connection import Connection
-from schema.exchange import Claim, Fence
+from schema.order import Claim, Fence
 from schema.states import Outcome, Status
 
 WATCHED = float("inf")

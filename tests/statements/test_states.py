@@ -8,7 +8,7 @@ import pytest
 
 from schema import cancel, completion, redrive, rescue, retries
 from schema.errors import IllegalMoveError
-from schema.exchange import Fence
+from schema.order import Fence
 from schema.states import FINAL, TRANSITIONS, Outcome, Status
 
 

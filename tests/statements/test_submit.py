@@ -7,11 +7,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from schema import orders
 from schema.connection import Connection
 from schema.errors import OrderNotTakenError
 from schema.idempotency import submit_once
-from schema.orders import NewOrder
+from schema.order import NewOrder
+from schema.queue import submit
 
 TEA = NewOrder(user_id="ada", item_ids=("tea", "milk"), total_amount=Decimal("250.75"))
 CAKE = NewOrder(user_id="bob", item_ids=("cake",), total_amount=Decimal("3.00"))
@@ -56,7 +56,7 @@ def test_order_that_a_trigger_drops_is_an_error(queue: Any, trigger: Callable[[s
     trigger("RETURN NULL;")
 
     with pytest.raises(OrderNotTakenError):
-        orders.submit(queue.connection, TEA)
+        submit.submit(queue.connection, TEA)
 
     assert rows(queue) == (0, 0)
 
@@ -89,7 +89,7 @@ def test_order_that_a_rule_swallows_is_an_error_and_leaves_no_key(
     rule("NEW.user_id = 'ada'")
 
     with pytest.raises(OrderNotTakenError):
-        orders.submit(queue.connection, TEA)
+        submit.submit(queue.connection, TEA)
     # PostgreSQL knows no such rule where a key comes first: it refuses the statement as a whole.
     with pytest.raises(psycopg.errors.FeatureNotSupported):
         submit_once(queue.connection, TEA, key="k")

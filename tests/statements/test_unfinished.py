@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from schema.connection import Connection
-from schema.exchange import Claim, Fence
+from schema.order import Claim, Fence
 from schema.states import Outcome, Status
 
 

@@ -17,10 +17,11 @@ from uuid import UUID
 import pytest
 from psycopg.rows import namedtuple_row
 
-from schema import migrate, orders
+from schema import migrate
 from schema.connection import Connection
 from schema.embedded.server import Server
-from schema.orders import NewOrder
+from schema.order import NewOrder
+from schema.queue import submit
 
 NEW_ORDER = NewOrder("ada", ("tea", "cup"), Decimal("250.75"))
 
@@ -199,7 +200,7 @@ class Queue:
 
     def submit(self, count: int = 1) -> list[UUID]:
         with self.connection.transaction():
-            return [orders.submit(self.connection, NEW_ORDER) for _ in range(count)]
+            return [submit.submit(self.connection, NEW_ORDER) for _ in range(count)]
 
     def submit_one(self) -> UUID:
         return self.submit()[0]

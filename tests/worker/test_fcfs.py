@@ -7,8 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from schema import fcfs, orders, redrive, wake
+from schema import fcfs, redrive, wake
 from schema.connection import Connection
+from schema.queue import submit
 from tests.worker.conftest import NEW_ORDER, Queue, StartWorker
 
 SLIGHTLY_BUSY = """
@@ -27,7 +28,7 @@ def test_three_workers_and_four_clients_work_5000_orders_once_each_in_the_order_
 
     def post(connection: Connection) -> None:
         for number in range(1250):
-            ids.append(orders.submit(connection, NEW_ORDER))
+            ids.append(submit.submit(connection, NEW_ORDER))
             if number % 50 == 0:
                 wake.notify(connection)
 

@@ -17,7 +17,7 @@ from orders_worker.stop import HAND_BACK_SECONDS, Stop
 from orders_worker.transaction import TransactionError
 from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
-from schema.exchange import Claim
+from schema.order import Claim
 from schema.states import Outcome
 from schema.stopping import StopSignals
 from schema.workers import Registration

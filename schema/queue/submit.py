@@ -1,8 +1,6 @@
-"""Put an order into the line, and look one up."""
+"""Put orders into the line, one by one or many with one statement."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -10,17 +8,8 @@ import psycopg
 
 from schema import arrays
 from schema.errors import OrderNotTakenError
+from schema.order import NewOrder
 from schema.uuid7 import uuid7
-
-
-@dataclass(frozen=True, slots=True)
-class NewOrder:
-    """An order as a client submits it; `item_ids` keep their order."""
-
-    user_id: str
-    item_ids: tuple[str, ...]
-    total_amount: Decimal
-
 
 _SUBMIT = """
 INSERT INTO orders (order_id, user_id, item_ids, total_amount)
@@ -72,31 +61,3 @@ def submit_all(connection: psycopg.Connection[Any], orders: Sequence[NewOrder]) 
     if len(taken) == len(orders):
         return [*taken]  # which a trigger of the user's may have changed
     return [order_id if order_id in taken else None for order_id in order_ids]
-
-
-_SHOW = """
-SELECT order_id, row_to_json(shown)::text
-FROM (
-    SELECT order_id, initcap(status) AS status, user_id, item_ids, total_amount, seq, attempt, attempt_limit,
-           worker_id,
-           to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created_at,
-           to_char(queued_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS queued_at,
-           to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS started_at,
-           to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS finished_at,
-           to_char(retry_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS retry_at,
-           to_char(cancel_requested_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-               AS cancel_requested_at,
-           last_error
-    FROM orders
-    WHERE order_id = ANY (%s::uuid[])
-) AS shown
-"""
-
-
-def show(connection: psycopg.Connection[Any], order_ids: Iterable[UUID]) -> dict[UUID, str]:
-    """Return each of these orders that there is as a JSON object.
-
-    It has the table's names, times in UTC, and `Pending` for pending. Made by the database: to take the
-    rows apart in Python and put them together again costs more than the rest of the question.
-    """
-    return dict(connection.execute(_SHOW, (arrays.of_uuids(order_ids),), binary=True).fetchall())

@@ -1,0 +1,50 @@
+"""An order at each of its stations: as a client submits it, as it was placed, as a worker claims it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class NewOrder:
+    """An order as a client submits it; `item_ids` keep their order."""
+
+    user_id: str
+    item_ids: tuple[str, ...]
+    total_amount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The order that a submission became. `replayed`: an earlier call with the same key placed it."""
+
+    order_id: UUID
+    replayed: bool
+
+
+class Fence(NamedTuple):
+    """What, together with the worker's id, names one claim of one order."""
+
+    order_id: UUID
+    attempt: int
+
+
+class Claim(NamedTuple):
+    """An order as its worker received it. `attempt` counts from 1; `seq` is its ticket."""
+
+    order_id: UUID
+    attempt: int
+    attempt_limit: int
+    seq: int
+    user_id: str
+    item_ids: list[str]
+    total_amount: Decimal
+    created_at: datetime
+    started_at: datetime
+
+    @property
+    def fence(self) -> Fence:
+        """Return what names this claim."""
+        return Fence(self.order_id, self.attempt)
