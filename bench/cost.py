@@ -15,7 +15,7 @@ from uuid import UUID
 from bench.measurement import Measurement, in_turns
 from bench.stage import FLOORS, Stage
 from bench.statements import exchange_times
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 
 BOUND = 1 / 0.8
 

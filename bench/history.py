@@ -13,7 +13,7 @@ from bench.measurement import Measurement, in_turns
 from bench.stage import Stage
 from bench.statements import exchange_times
 from schema import tally
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 from schema.states import Status
 
 FINISHED = 10_000_000

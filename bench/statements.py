@@ -5,9 +5,9 @@ from decimal import Decimal
 
 from bench.stage import Stage
 from schema import exchange, workers
-from schema.connection import Connection
 from schema.order import Claim, NewOrder
 from schema.queue import submit
+from schema.runtime.connection import Connection
 
 INSERTS = 3000
 EXCHANGES = 300

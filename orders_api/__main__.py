@@ -11,10 +11,12 @@ from orders_api.app import create_app
 from orders_api.config import ApiConfig
 from orders_api.database import Database
 from orders_api.notifier import Notifier
-from orders_api.processes import LISTENER, Processes, end_with_the_parent
 from orders_api.server import THREADS, Server
-from schema import listening, logs, revision, startup
-from schema.stopping import StopSignals
+from schema import revision
+from schema.embedded import locate
+from schema.runtime import listening, logs, startup
+from schema.runtime.signals import StopSignals
+from schema.runtime.supervisor import LISTENER, Processes, end_with_the_parent
 
 _log = logs.Log("orders_api")
 
@@ -30,7 +32,7 @@ def main() -> int:
 def _serve() -> int:
     stop, config = _begin()
     listener = listening.bind(config.service.host, config.service.port, port_setting="ORDERS_PORT")
-    url = config.database.resolve()
+    url = locate.resolve(config.database)
     startup.first(url, name="orders-api", work=revision.check)
     started_url = listening.url(*listener.getsockname()[:2])
     if config.processes == 1:
@@ -53,7 +55,7 @@ def _serve_beside_others(descriptor: int) -> int:
     """Be one of several processes that share a socket."""
     stop, config = _begin()
     end_with_the_parent()
-    url = config.database.resolve()
+    url = locate.resolve(config.database)
     startup.first(url, name="orders-api", work=revision.check)
     with _application(config, url) as application:
         Server(application, socket.socket(fileno=descriptor), stop=stop, shared=True).run()

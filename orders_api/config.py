@@ -3,8 +3,8 @@
 import os
 from dataclasses import dataclass
 
-from schema import settings
-from schema.config import DatabaseConfig, ServiceConfig
+from schema.runtime import settings
+from schema.runtime.config import DatabaseConfig, ServiceConfig
 
 
 @dataclass(frozen=True, slots=True)

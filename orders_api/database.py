@@ -9,9 +9,9 @@ from typing import Self
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from schema import logs
-from schema.connection import Connection, PooledConnection
 from schema.errors import DatabaseUnavailableError, OrdersError
+from schema.runtime import logs
+from schema.runtime.connection import Connection, PooledConnection
 
 WAIT_SECONDS = 0.2
 REPLY_SECONDS = 5.0

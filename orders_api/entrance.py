@@ -7,10 +7,10 @@ import psycopg
 
 from orders_api.database import Database
 from orders_api.together import PATIENCE_SECONDS, Together
-from schema import logs
 from schema.errors import OrderNotTakenError
 from schema.order import NewOrder
 from schema.queue import submit
+from schema.runtime import logs
 
 _log = logs.Log(__name__)
 

@@ -6,8 +6,9 @@ from typing import Self
 
 import psycopg
 
-from schema import logs, tally, wake
-from schema.connection import Connection
+from schema import tally, wake
+from schema.runtime import logs
+from schema.runtime.connection import Connection
 
 _PAUSE_SECONDS = 0.01
 _RETRY_SECONDS = 1.0

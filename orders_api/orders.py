@@ -12,10 +12,11 @@ from orders_api.entrance import Entrance
 from orders_api.lookup import Lookup
 from orders_api.problems import NoOrderIdError, OutcomeUnknownError
 from orders_api.requests import MAX_BATCH_BYTES, REPLAYED, idempotency_key, json_body
-from schema import idempotency, logs, submission
+from schema import idempotency, submission
 from schema.batch import submit_batch
 from schema.errors import OrderNotFoundError, OrderNotTakenError
 from schema.order import Placed
+from schema.runtime import logs
 
 _log = logs.Log(__name__)
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)

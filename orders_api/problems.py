@@ -9,7 +9,6 @@ from typing import Any
 import falcon
 
 from orders_api.database import ConnectionLostError
-from schema import logs
 from schema.errors import (
     DatabaseUnavailableError,
     KeyReusedError,
@@ -18,6 +17,7 @@ from schema.errors import (
     OrdersError,
     StartError,
 )
+from schema.runtime import logs
 from schema.submission import FieldProblem, InvalidOrderError, NotJsonError
 
 MEDIA_TYPE = "application/problem+json"

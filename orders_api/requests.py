@@ -5,7 +5,7 @@ import uuid
 
 import falcon
 
-from schema import logs
+from schema.runtime import logs
 
 REQUEST_ID = "X-Request-ID"
 IDEMPOTENCY_KEY = "Idempotency-Key"

@@ -13,8 +13,8 @@ import waitress.task  # type: ignore[import-untyped]
 import waitress.wasyncore  # type: ignore[import-untyped]
 
 from orders_api import problems, requests
-from schema import listening
-from schema.stopping import StopSignals
+from schema.runtime import listening
+from schema.runtime.signals import StopSignals
 
 THREADS = 16
 STOP_SECONDS = 10.0

@@ -10,9 +10,11 @@ from orders_worker import worker
 from orders_worker.config import WorkerConfig
 from orders_worker.handler import load
 from orders_worker.simulated import Simulated
-from schema import listening, logs, revision, startup
-from schema.connection import Connection
-from schema.stopping import StopSignals
+from schema import revision
+from schema.embedded import locate
+from schema.runtime import listening, logs, startup
+from schema.runtime.connection import Connection
+from schema.runtime.signals import StopSignals
 from schema.workers import Registration
 
 EXIT_SECONDS = 3.0
@@ -52,7 +54,7 @@ def _main() -> int:
     logs.configure(config.log_format)
     handler = load(config.handler) if config.handler else Simulated(config.simulated_seconds)
     listener = _listener(config)
-    url = config.database.resolve()
+    url = locate.resolve(config.database)
 
     def enter(connection: Connection) -> Registration:
         revision.check(connection)

@@ -14,9 +14,9 @@ from orders_worker.context import Context
 from orders_worker.handler import Cancelled, Handler, Reject
 from orders_worker.lending import HandlerConnections, Loan
 from orders_worker.transaction import TransactionError, TransactionOverError
-from schema import logs
-from schema.connection import Connection
 from schema.order import Claim
+from schema.runtime import logs
+from schema.runtime.connection import Connection
 from schema.states import Outcome
 from schema.unfinished import Ending
 

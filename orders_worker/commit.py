@@ -9,9 +9,9 @@ import psycopg
 from orders_worker.transaction import MARK, HandlerConnection, TransactionOverError
 from schema import completion
 from schema.completion import Standing
-from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
 from schema.order import Fence
+from schema.runtime.connection import Connection
 
 PAUSE_SECONDS = 0.2
 

@@ -4,8 +4,8 @@ import functools
 import os
 from dataclasses import dataclass
 
-from schema import settings
-from schema.config import DatabaseConfig
+from schema.runtime import settings
+from schema.runtime.config import DatabaseConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,16 +15,17 @@ import psycopg
 from orders_worker.attempt import Attempt, Completed, Result, Work, error_text
 from orders_worker.floor import Floor
 from orders_worker.hand import Hand
-from orders_worker.link import Link
 from orders_worker.outbox import Outbox
-from orders_worker.pulse import Pulse
 from orders_worker.slots import Mailbox, Slots
 from orders_worker.stop import Stop
-from schema import exchange, logs, workers
-from schema.connection import REPLY_SECONDS, Connection, is_refusal
+from schema import exchange, workers
 from schema.errors import DatabaseUnavailableError
 from schema.exchange import Exchanged
 from schema.order import Claim, Fence
+from schema.runtime import logs
+from schema.runtime.connection import REPLY_SECONDS, Connection, is_refusal
+from schema.runtime.reconnecting import Link
+from schema.runtime.watchdog import Pulse
 from schema.states import Outcome
 from schema.unfinished import Ending
 from schema.workers import Registration

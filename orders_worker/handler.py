@@ -9,7 +9,7 @@ from typing import Protocol
 from orders_worker.context import Context
 from schema.errors import SettingError
 from schema.order import Claim
-from schema.stopping import StoppedError
+from schema.runtime.signals import StoppedError
 
 
 class Handler(Protocol):

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import psycopg
 
-from orders_worker.pulse import Pulse
-from schema import logs
 from schema.errors import DatabaseUnavailableError
+from schema.runtime import logs
+from schema.runtime.watchdog import Pulse
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,12 @@
 import threading
 from collections.abc import Callable
 
-from orders_worker.bell import Bell
 from orders_worker.hand import Hand
-from orders_worker.pulse import Pulse
-from schema import logs, workers
-from schema.connection import Connection
+from schema import workers
+from schema.runtime import logs
+from schema.runtime.connection import Connection
+from schema.runtime.waker import Bell
+from schema.runtime.watchdog import Pulse
 
 RETRY_SECONDS = 0.3
 """Pause between tries to connect: the session lock must be taken again within a second."""

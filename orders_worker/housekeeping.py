@@ -7,13 +7,14 @@ from datetime import datetime
 
 import psycopg
 
-from orders_worker.bell import Bell
 from orders_worker.lookout import Look, Lookout
-from orders_worker.pulse import Pulse
-from schema import idempotency, logs, rescue, retries, revision, tally, wake, workers
+from schema import idempotency, rescue, retries, revision, tally, wake, workers
 from schema.chores import Due
-from schema.connection import REPLY_SECONDS, Connection, statement_timeout_seconds
 from schema.errors import StartError
+from schema.runtime import logs
+from schema.runtime.connection import REPLY_SECONDS, Connection, statement_timeout_seconds
+from schema.runtime.waker import Bell
+from schema.runtime.watchdog import Pulse
 
 TICK_SECONDS = 1.9
 GRACE_SECONDS = 0.05

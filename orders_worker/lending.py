@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import psycopg
 
-from orders_worker.pulse import Pulse
 from orders_worker.transaction import HandlerConnection, TransactionError
 from schema.errors import DatabaseUnavailableError
+from schema.runtime.watchdog import Pulse
 
 STATEMENT_SECONDS = 600.0
 """How long one statement of a handler may take when the attempt itself has no limit."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import psycopg
 
-from schema import chores, logs, rescue
+from schema import chores, rescue
 from schema.chores import Due
-from schema.connection import Connection
+from schema.runtime import logs
+from schema.runtime.connection import Connection
 
 STALL_SECONDS = 4.0
 """Two looks that are further apart than this tell of a server or pooler that stood still: when it goes on,

@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 
 from orders_worker.hand import Hand
-from schema import logs, unfinished
-from schema.connection import Connection
+from schema import unfinished
 from schema.exchange import Exchanged
 from schema.order import Fence
+from schema.runtime import logs
+from schema.runtime.connection import Connection
 from schema.states import Outcome
 from schema.unfinished import Ending
 

@@ -11,7 +11,7 @@ import waitress.server  # type: ignore[import-untyped]
 import waitress.wasyncore  # type: ignore[import-untyped]
 
 from orders_worker.health import Ailment, Vitals
-from schema import listening
+from schema.runtime import listening
 
 Answer = tuple[str, str, dict[str, Any]]
 """Status line, media type and JSON document."""

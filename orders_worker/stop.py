@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-from schema import logs
-from schema.stopping import StopSignals
+from schema.runtime import logs
+from schema.runtime.signals import StopSignals
 
 HAND_BACK_SECONDS = 5.0
 """How long handing back may take before the worker leaves it to the rescue."""

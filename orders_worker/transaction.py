@@ -11,7 +11,7 @@ from typing import Any, Self
 import psycopg
 from psycopg.rows import tuple_row
 
-from schema.connection import CONNECT_SECONDS, Connection
+from schema.runtime.connection import CONNECT_SECONDS, Connection
 
 MARK = "orders.transaction"
 """The setting that tells our transaction from one that a handler has begun in its place."""

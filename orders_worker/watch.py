@@ -4,10 +4,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from orders_worker.bell import Bell
 from orders_worker.health import Vitals
 from orders_worker.probes import Probes
-from schema import logs
+from schema.runtime import logs
+from schema.runtime.waker import Bell
 
 LOOK_SECONDS = 1.0
 STEADY_SECONDS = 1.0

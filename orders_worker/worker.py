@@ -14,14 +14,15 @@ from orders_worker.health import Vitals
 from orders_worker.heartbeat import Heartbeat
 from orders_worker.housekeeping import Housekeeping
 from orders_worker.lending import HandlerConnections
-from orders_worker.link import Link
 from orders_worker.probes import Probes
 from orders_worker.slots import Mailbox, Slots
 from orders_worker.stop import Stop
 from orders_worker.watch import Watch
-from schema import logs, workers
-from schema.connection import Connection
-from schema.stopping import StopSignals
+from schema import workers
+from schema.runtime import logs
+from schema.runtime.connection import Connection
+from schema.runtime.reconnecting import Link
+from schema.runtime.signals import StopSignals
 from schema.workers import Registration
 
 EXHAUSTED_STATUS = 3

@@ -3,9 +3,11 @@
 import argparse
 from collections.abc import Callable, Sequence
 
-from schema import fcfs, import_command, migrate, pause, revision, run, startup, tally, wake
-from schema.config import DatabaseConfig, ServiceConfig
-from schema.connection import Connection
+from schema import fcfs, import_command, migrate, pause, revision, run, tally, wake
+from schema.embedded import locate
+from schema.runtime import startup
+from schema.runtime.config import DatabaseConfig, ServiceConfig
+from schema.runtime.connection import Connection
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _migrate() -> int:
-    url = DatabaseConfig.from_environment().resolve()
+    url = locate.resolve(DatabaseConfig.from_environment())
     startup.connect(url, name="orders-migrate").close()
     migrate.upgrade(url)
     print(f"the schema is at revision {revision.NEEDED}", flush=True)
@@ -66,7 +68,7 @@ def _recount() -> int:
 
 
 def _connection() -> Connection:
-    connection = startup.connect(DatabaseConfig.from_environment().resolve(), name="orders")
+    connection = startup.connect(locate.resolve(DatabaseConfig.from_environment()), name="orders")
     revision.check(connection)
     return connection
 

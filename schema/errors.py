@@ -1,7 +1,7 @@
 """What can go wrong, as small classes that build their own message.
 
 Nothing here knows HTTP or exit statuses by heart: `orders_api.problems` maps errors to answers and
-`schema.startup` maps them to exit statuses, each in one place.
+`schema.runtime.startup` maps them to exit statuses, each in one place.
 """
 
 from uuid import UUID

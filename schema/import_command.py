@@ -7,10 +7,12 @@ from pathlib import Path
 
 import psycopg
 
-from schema import imports, logs, order_files, revision, startup, wake
-from schema.config import DatabaseConfig
+from schema import imports, order_files, revision, wake
+from schema.embedded import locate
 from schema.errors import StartError
 from schema.import_ledger import Imported, shown
+from schema.runtime import logs, startup
+from schema.runtime.config import DatabaseConfig
 
 _BAR_WIDTH = 30
 _SAY_SECONDS = 10.0
@@ -32,7 +34,9 @@ def run(options: Namespace) -> int:
     kind = order_files.Format(options.format) if options.format else order_files.format_of(path)
     rejects_path = options.rejected or path.with_name(path.name + ".rejected.ndjson")
     progress = _Progress(path)
-    with startup.connect(DatabaseConfig.from_environment().resolve(), name="orders-import") as connection:
+    with startup.connect(
+        locate.resolve(DatabaseConfig.from_environment()), name="orders-import"
+    ) as connection:
         revision.check(connection)
         connection.reply_seconds = imports.REPLY_SECONDS
 

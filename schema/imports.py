@@ -11,12 +11,13 @@ from typing import Any
 
 import psycopg
 
-from schema import batch, logs
+from schema import batch
 from schema.errors import OrderNotTakenError, OrdersError
 from schema.import_ledger import Imported, ImportedElsewhereError, ImportStateError, advance, begin, shown
 from schema.order import NewOrder
 from schema.order_files import Entry, Format, Place, read
 from schema.rejects import Reject, Rejects
+from schema.runtime import logs
 from schema.uuid7 import uuid7
 
 REPLY_SECONDS = 600

@@ -8,8 +8,8 @@ from psycopg import conninfo
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
-from schema import logs
 from schema.errors import StartError
+from schema.runtime import logs
 
 LOCK_KEY = 0x6F72_6465_7273
 """The advisory lock that migrations take: the letters of `orders`."""

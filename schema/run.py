@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from schema import listening
-from schema.config import ServiceConfig
+from schema.runtime import listening
+from schema.runtime.config import ServiceConfig
 
 _PAUSE_SECONDS = 0.1
 _READY_SECONDS = 30.0

@@ -24,8 +24,8 @@ import pytest
 from psycopg import conninfo
 
 from schema import migrate
-from schema.connection import Connection
 from schema.embedded.server import Server
+from schema.runtime.connection import Connection
 from tests.pooler import Pooler, is_installed
 
 ROOT = Path(__file__).parent.parent

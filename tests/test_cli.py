@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schema.connection import REPLY_SECONDS, Connection
+from schema.runtime.connection import REPLY_SECONDS, Connection
 
 Orders = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -135,7 +135,7 @@ def test_with_a_url_nothing_of_the_embedded_server_is_imported(database_url: str
     program = (
         "import sys; from schema.cli import main; main(['pause']); "
         "import orders_api.__main__, orders_worker.__main__; "
-        "sys.exit(any('embedded' in name or 'pgserver' in name for name in sys.modules))"
+        "sys.exit(any('embedded.server' in name or 'pgserver' in name for name in sys.modules))"
     )
 
     done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "DATABASE_URL": database_url})

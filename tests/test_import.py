@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from schema.connection import Connection
 from schema.import_ledger import Imported, ImportStateError
 from schema.imports import import_file
 from schema.order_files import Format
+from schema.runtime.connection import Connection
 
 ORDERS = [sys.executable, "-c", "import sys; from schema.cli import main; sys.exit(main())", "import"]
 

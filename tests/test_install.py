@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 
 ROOT = Path(__file__).parent.parent
 

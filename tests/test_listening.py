@@ -9,9 +9,9 @@ from contextlib import closing
 import pytest
 
 from orders_worker.probes import Probes
-from schema import listening
 from schema.errors import SettingError
-from schema.listening import bind
+from schema.runtime import listening
+from schema.runtime.listening import bind
 from tests.worker.test_vitals import Patient
 
 PORTS = ("ORDERS_PORT", "ORDERS_HEALTH_PORT")

@@ -3,8 +3,8 @@
 import psycopg
 import pytest
 
-from schema import startup
-from schema.connection import Connection
+from schema.runtime import startup
+from schema.runtime.connection import Connection
 
 
 def test_database_that_goes_away_while_a_program_begins_is_waited_for(

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from schema.stopping import StopSignals
+from schema.runtime.signals import StopSignals
 
 
 class Clock:

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from schema.config import DatabaseConfig
 from schema.embedded import backup, checkout, psql
 from schema.errors import SettingError
-from schema.startup import exit_status
+from schema.runtime.config import DatabaseConfig
+from schema.runtime.startup import exit_status
 
 
 def main() -> int:

@@ -8,10 +8,10 @@ from typing import NoReturn
 
 from psycopg import conninfo
 
-from schema.config import DatabaseConfig
 from schema.embedded import binaries, checkout
 from schema.embedded.config import given_environment, terminal_environment
 from schema.errors import SettingError, StartError
+from schema.runtime.config import DatabaseConfig
 
 
 def run(arguments: Sequence[str]) -> NoReturn:

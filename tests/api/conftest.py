@@ -21,7 +21,7 @@ from psycopg import conninfo
 from orders_api.app import create_app
 from orders_api.database import Database
 from orders_api.together import Together
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}
 JSON = {"Content-Type": "application/json"}

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from falcon.testing import TestClient
 
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}
 

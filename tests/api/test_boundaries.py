@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 from tests.api.conftest import Api, StartApi
 from tests.wire import Crossing, Wire
 

@@ -1,8 +1,8 @@
 import pytest
 
 from orders_api.config import ApiConfig
-from schema.config import DatabaseConfig, ServiceConfig
 from schema.errors import SettingError
+from schema.runtime.config import DatabaseConfig, ServiceConfig
 
 
 def test_defaults_work_on_a_laptop() -> None:

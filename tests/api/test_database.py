@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from orders_api.database import ConnectionLostError, Database
-from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
+from schema.runtime.connection import Connection
 
 
 def name_of_backend(connection: Connection) -> int:

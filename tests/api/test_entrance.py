@@ -11,9 +11,9 @@ import pytest
 
 from orders_api.database import REPLY_SECONDS, ConnectionLostError, Database
 from orders_api.entrance import Entrance
-from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError, OrderNotTakenError
 from schema.order import NewOrder
+from schema.runtime.connection import Connection
 from tests.api.conftest import Gather
 
 AWKWARD = ['"', "\\", '\\"', "{}", "a,b", "NULL", "", " ", "ж", "\n\t"]

@@ -12,7 +12,7 @@ from falcon.testing import TestClient
 
 from orders_api.app import create_app
 from orders_api.requests import MAX_BODY_BYTES
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 
 GOOD = json.dumps({"user_id": "ada", "item_ids": ["tea"], "total_amount": 1}).encode()
 

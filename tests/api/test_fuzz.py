@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from orders_api.database import Database
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 
 # One application and database for all examples of a test: each looks at what is there before and after.
 FUZZ = settings(

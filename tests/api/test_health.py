@@ -5,7 +5,7 @@ from falcon.testing import TestClient
 
 from orders_api.app import create_app
 from orders_api.database import Database
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from falcon.testing import TestClient
 
-from schema.connection import Connection
 from schema.idempotency import submit_once
 from schema.order import NewOrder
+from schema.runtime.connection import Connection
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}
 SAME = NewOrder(user_id="ada", item_ids=("tea", "cup"), total_amount=Decimal("250.75"))

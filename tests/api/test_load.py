@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "load.py"
 

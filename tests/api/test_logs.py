@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from schema import logs
+from schema.runtime import logs
 
 ID = UUID("01a204b7-f3e7-7b5e-8b5c-7b5a0a036d91")
 

@@ -10,10 +10,10 @@ import pytest
 
 from orders_api.database import Database
 from orders_api.lookup import Lookup
-from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
 from schema.order import NewOrder
 from schema.queue import submit
+from schema.runtime.connection import Connection
 from schema.uuid7 import uuid7
 from tests.api.conftest import Gather
 

@@ -1,6 +1,6 @@
 from falcon.testing import TestClient
 
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 
 INSERT = (
     "INSERT INTO orders (order_id, user_id, item_ids, total_amount, status,"

@@ -5,7 +5,7 @@ import pytest
 
 from orders_api.notifier import Notifier
 from schema import wake
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 
 pytestmark = pytest.mark.direct("LISTEN")
 

@@ -10,7 +10,7 @@ from falcon.testing import TestClient
 
 from orders_api.app import create_app
 from orders_api.database import ConnectionLostError
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from schema import wake
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 from tests.api.conftest import Api, StartApi
 from tests.pooler import Pooler, StartPooler
 

@@ -18,8 +18,8 @@ from uuid import UUID
 import pytest
 
 from schema import migrate
-from schema.connection import Connection
 from schema.embedded.server import Server
+from schema.runtime.connection import Connection
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}
 MEBIBYTE = 1024 * 1024

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orders_api.processes import pause_seconds
+from schema.runtime.supervisor import pause_seconds
 
 COUNT = 3
 

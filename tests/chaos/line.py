@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from schema import fcfs
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 from schema.verdict import Inversion, Verdict
 from tests.chaos.evidence import Breach, Evidence
 

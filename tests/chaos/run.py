@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 from tests.chaos import report, verdict
 from tests.chaos.broken import DEFECTS
 from tests.chaos.clients import Crowd

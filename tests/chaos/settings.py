@@ -5,8 +5,8 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from schema import settings
 from schema.errors import SettingError
+from schema.runtime import settings
 from tests import pooler
 from tests.chaos.broken import DEFECTS
 from tests.chaos.faults import FAULTS

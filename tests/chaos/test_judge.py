@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 from tests.chaos import progress, rescues, verdict
 from tests.chaos.clients import Submission
 from tests.chaos.evidence import Breach, Evidence

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 from tests.chaos import progress, rescues
 from tests.chaos.evidence import Breach, Evidence
 from tests.chaos.judge import EXACTLY_ONCE, judge

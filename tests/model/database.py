@@ -10,7 +10,7 @@ import psycopg
 from psycopg import conninfo
 
 from schema import tally
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 from tests.model.tables import Attempt, Entry, Order, Switch, Worker
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

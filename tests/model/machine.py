@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
 from schema import cancel, completion, exchange, pause, redrive, rescue, retries, tally, unfinished, workers
-from schema.connection import Connection
 from schema.order import Fence, NewOrder
 from schema.queue import submit
+from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
 from schema.unfinished import Ending
 from tests.model.agreement import Agreement

@@ -13,9 +13,9 @@ from psycopg import conninfo
 from psycopg.rows import dict_row, namedtuple_row
 
 from schema import exchange, unfinished
-from schema.connection import Connection
 from schema.exchange import Exchanged
 from schema.order import Claim, Fence
+from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
 from schema.unfinished import Ending, Unwritten
 from schema.uuid7 import uuid7

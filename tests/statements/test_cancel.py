@@ -5,8 +5,8 @@ from uuid import uuid4
 import pytest
 
 from schema import cancel
-from schema.connection import Connection
 from schema.errors import IllegalMoveError, OrderLockedError, OrderNotFoundError
+from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from schema import completion
 from schema.completion import Standing
-from schema.connection import Connection
 from schema.order import Claim, Fence
+from schema.runtime.connection import Connection
 
 
 @pytest.fixture

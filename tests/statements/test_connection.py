@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from psycopg import conninfo
 
-from schema.connection import Connection, PooledConnection
 from schema.errors import DatabaseUnavailableError
+from schema.runtime.connection import Connection, PooledConnection
 
 
 @pytest.mark.direct("test_pooler.py has the other kind")

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from schema import completion, pause, redrive
-from schema.connection import Connection
 from schema.exchange import strays
 from schema.order import Fence
+from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
 
 

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from schema import fcfs, redrive
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 from schema.states import Outcome
 from schema.verdict import DoubleStart, Evidence, SharedTicket, Verdict
 from tests.statements.conftest import LONG_AGO, Queue

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from schema import idempotency
-from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError, KeyReusedError
 from schema.idempotency import submit_once
 from schema.order import NewOrder, Placed
 from schema.queue import submit
+from schema.runtime.connection import Connection
 
 TEA = NewOrder(user_id="ada", item_ids=("tea", "milk"), total_amount=Decimal("250.75"))
 CAKE = NewOrder(user_id="ada", item_ids=("cake",), total_amount=Decimal("3.00"))

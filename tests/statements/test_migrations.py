@@ -11,8 +11,8 @@ from alembic.config import Config
 from sqlalchemy import create_engine
 
 from schema import migrate, revision, tally
-from schema.connection import Connection
 from schema.migrate import engine_url
+from schema.runtime.connection import Connection
 from schema.states import Status
 from schema.tables import metadata
 

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from schema import pause
-from schema.connection import Connection
 from schema.errors import SwitchLockedError
+from schema.runtime.connection import Connection
 
 
 def test_pausing_twice_keeps_the_first_time_and_resuming_twice_is_fine(queue: Any) -> None:

@@ -27,9 +27,9 @@ from schema import (
     unfinished,
 )
 from schema import workers as workers_module
-from schema.connection import Connection
 from schema.order import Fence
 from schema.reports import show
+from schema.runtime.connection import Connection
 
 LOAD = """
 INSERT INTO orders (order_id, user_id, item_ids, total_amount, status, attempt, attempt_limit, worker_id,

@@ -12,8 +12,8 @@ from psycopg import conninfo
 from orders_worker.lending import HandlerConnections
 from orders_worker.transaction import HandlerConnection
 from schema import migrate, revision, wake
-from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
+from schema.runtime.connection import Connection
 from tests.pooler import Pooler, StartPooler
 
 WATCHED = ("statement_timeout", "jit", "synchronous_commit", "idle_in_transaction_session_timeout")

@@ -5,8 +5,8 @@ from uuid import uuid4
 import pytest
 
 from schema import redrive
-from schema.connection import Connection
 from schema.errors import IllegalMoveError, OrderLockedError, OrderNotFoundError
+from schema.runtime.connection import Connection
 
 
 def test_dead_letter_goes_to_the_end_of_the_line_with_new_attempts(queue: Any) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from schema import rescue, workers
-from schema.connection import Connection
 from schema.order import Claim, Fence
+from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
 
 WATCHED = float("inf")

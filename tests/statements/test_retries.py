@@ -2,7 +2,7 @@ from collections.abc import Callable
 from typing import Any
 
 from schema import retries
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 from schema.states import Outcome
 
 

@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from schema import settings
-from schema.config import DatabaseConfig
-from schema.connection import checked_url
 from schema.errors import SettingError
+from schema.runtime import settings
+from schema.runtime.config import DatabaseConfig
+from schema.runtime.connection import checked_url
 
 
 def number(value: str) -> int:
@@ -116,4 +116,4 @@ def test_database_of_the_environment_is_its_url_or_the_embedded_one() -> None:
     assert DatabaseConfig.from_environment({"DATABASE_URL": "  "}).url is None
     url = "postgresql://127.0.0.1/orders"
     assert DatabaseConfig.from_environment({"DATABASE_URL": f" {url} "}).url == url
-    assert DatabaseConfig.from_environment({"DATABASE_URL": url}).resolve() == url
+    assert DatabaseConfig.from_environment({"DATABASE_URL": url}).url == url

@@ -10,9 +10,9 @@ from psycopg import conninfo
 
 from orders_api.config import ApiConfig
 from orders_worker.config import WorkerConfig
-from schema.config import DatabaseConfig
-from schema.connection import checked_url
 from schema.errors import SettingError
+from schema.runtime.config import DatabaseConfig
+from schema.runtime.connection import checked_url
 
 Config = TypeVar("Config")
 

@@ -7,11 +7,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from schema.connection import Connection
 from schema.errors import OrderNotTakenError
 from schema.idempotency import submit_once
 from schema.order import NewOrder
 from schema.queue import submit
+from schema.runtime.connection import Connection
 
 TEA = NewOrder(user_id="ada", item_ids=("tea", "milk"), total_amount=Decimal("250.75"))
 CAKE = NewOrder(user_id="bob", item_ids=("cake",), total_amount=Decimal("3.00"))

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from schema import tally
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 from schema.states import Status
 from schema.tally import TallyLostError
 from tests.model.database import COUNT

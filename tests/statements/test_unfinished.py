@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from schema.connection import Connection
 from schema.order import Claim, Fence
+from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from schema import workers
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 
 
 def register(queue: Any, **named: Any) -> workers.Registration:

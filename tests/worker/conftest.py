@@ -18,10 +18,10 @@ import pytest
 from psycopg.rows import namedtuple_row
 
 from schema import migrate
-from schema.connection import Connection
 from schema.embedded.server import Server
 from schema.order import NewOrder
 from schema.queue import submit
+from schema.runtime.connection import Connection
 
 NEW_ORDER = NewOrder("ada", ("tea", "cup"), Decimal("250.75"))
 

@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from schema import fcfs, redrive, wake
-from schema.connection import Connection
 from schema.queue import submit
+from schema.runtime.connection import Connection
 from tests.worker.conftest import NEW_ORDER, Queue, StartWorker
 
 SLIGHTLY_BUSY = """

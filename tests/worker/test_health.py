@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from psycopg import conninfo
 
-from schema.connection import Connection
 from schema.embedded.server import Server
 from schema.pause import pause
+from schema.runtime.connection import Connection
 from tests.conftest import wait_until
 from tests.wire import Crossing, Wire
 from tests.worker.conftest import Queue, StartWorker, Worker

@@ -7,7 +7,7 @@ import pytest
 
 from orders_worker.housekeeping import Housekeeping
 from orders_worker.lookout import STALL_SECONDS, Lookout
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 
 
 @pytest.fixture

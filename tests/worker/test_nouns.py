@@ -9,17 +9,17 @@ import pytest
 
 from orders_worker.attempt import Attempt, Completed, Work, error_text
 from orders_worker.backoff import backoff
-from orders_worker.bell import Bell
 from orders_worker.hand import Hand
 from orders_worker.lending import HandlerConnections
-from orders_worker.link import Link
 from orders_worker.stop import HAND_BACK_SECONDS, Stop
 from orders_worker.transaction import TransactionError
-from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
 from schema.order import Claim
+from schema.runtime.connection import Connection
+from schema.runtime.reconnecting import Link
+from schema.runtime.signals import StopSignals
+from schema.runtime.waker import Bell
 from schema.states import Outcome
-from schema.stopping import StopSignals
 from schema.workers import Registration
 
 BEGAN = datetime(2031, 5, 1, tzinfo=UTC)

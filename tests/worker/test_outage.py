@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from schema.connection import Connection
 from schema.embedded.server import Server
+from schema.runtime.connection import Connection
 from tests.worker.conftest import Queue, StartWorker
 
 BUSY = """

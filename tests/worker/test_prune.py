@@ -2,7 +2,7 @@ from collections.abc import Callable
 from typing import Any
 
 from schema import idempotency
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 from tests.worker.conftest import StartWorker
 
 OLD_KEYS = """

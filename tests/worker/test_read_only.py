@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 from tests.worker.conftest import Queue, StartWorker
 
 

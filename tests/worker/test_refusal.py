@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 
 
 def refuse(connection: Connection, move: str, body: str = "RAISE 'no business with %', NEW.user_id") -> None:

@@ -11,8 +11,8 @@ import pytest
 from psycopg import conninfo
 
 from schema import migrate
-from schema.connection import Connection
 from schema.embedded.server import Server
+from schema.runtime.connection import Connection
 from tests.worker.conftest import StartWorker
 
 MODULES = {

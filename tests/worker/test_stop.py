@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from psycopg import conninfo
 
-from schema.connection import Connection
 from schema.embedded.server import Server
+from schema.runtime.connection import Connection
 from tests.worker.conftest import Queue, StartWorker
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from schema.connection import Connection
+from schema.runtime.connection import Connection
 from tests.worker.conftest import Queue, StartWorker, Worker
 
 BOOK = """

@@ -14,13 +14,13 @@ import pytest
 
 from orders_worker.health import Vitals
 from orders_worker.lending import HandlerConnections
-from orders_worker.link import Link
 from orders_worker.probes import Probes
-from orders_worker.pulse import Pulse
 from orders_worker.watch import Watch
-from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError
-from schema.listening import bind
+from schema.runtime.connection import Connection
+from schema.runtime.listening import bind
+from schema.runtime.reconnecting import Link
+from schema.runtime.watchdog import Pulse
 
 THREADS = ("exchange", "heartbeat", "housekeeping")
 

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from schema import wake
-from schema.connection import Connection
 from schema.pause import pause, resume
+from schema.runtime.connection import Connection
 from tests.worker.conftest import Queue, StartWorker
 
 

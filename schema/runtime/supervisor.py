@@ -10,8 +10,8 @@ import time
 from queue import Empty, SimpleQueue
 
 from orders_api.server import STOP_SECONDS
-from schema import logs
-from schema.stopping import StopSignals
+from schema.runtime import logs
+from schema.runtime.signals import StopSignals
 
 LISTENER = "--listener"
 """How a process is told which file descriptor is the socket that it shares with the others."""

@@ -3,8 +3,8 @@
 import os
 from dataclasses import dataclass
 
-from schema import settings
-from schema.connection import checked_url
+from schema.runtime import settings
+from schema.runtime.connection import checked_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +18,6 @@ class DatabaseConfig:
         """Read `DATABASE_URL`; raise `SettingError` when it is set but no connection string."""
         value = settings.text(environment, "DATABASE_URL", "")
         return cls(url=checked_url("DATABASE_URL", value) if value else None)
-
-    def resolve(self) -> str:
-        """Return the connection string to use, starting the embedded PostgreSQL if there is no other."""
-        if self.url is not None:
-            return self.url
-        # Imported only here: with DATABASE_URL set, nothing of the embedded server is loaded.
-        from schema import embedded  # noqa: PLC0415
-
-        return embedded.ensure_running()
 
 
 @dataclass(frozen=True, slots=True)

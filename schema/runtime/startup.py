@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import psycopg
 
-from schema import logs
-from schema.connection import Connection
 from schema.errors import DatabaseUnavailableError, SettingError, StartError
+from schema.runtime import logs
+from schema.runtime.connection import Connection
 
 PATIENCE_SECONDS = 30.0
 """How long a program waits at its start for a database that can't be reached."""

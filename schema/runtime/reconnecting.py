@@ -4,9 +4,9 @@ import random
 import time
 from collections.abc import Callable
 
-from orders_worker.pulse import Pulse
-from schema import logs
-from schema.connection import Connection
+from schema.runtime import logs
+from schema.runtime.connection import Connection
+from schema.runtime.watchdog import Pulse
 
 PAUSE_SECONDS = 0.1
 PAUSE_CEILING_SECONDS = 2.0

@@ -1,0 +1,1 @@
+"""What every process here has: connection, loop, settings, logs, signals, sockets."""
