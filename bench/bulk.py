@@ -52,7 +52,7 @@ def _import(stage: Stage, path: str) -> None:
         [
             sys.executable,
             "-c",
-            "import sys; from schema.cli import main; sys.exit(main())",
+            "import sys; from schema.cli.main import main; sys.exit(main())",
             "import",
             path,
             "--again",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from bench.measurement import Measurement, in_turns
 from bench.stage import Stage
 from bench.statements import exchange_times
-from schema import tally
+from schema.queue import tally
 from schema.runtime.connection import Connection
 from schema.states import Status
 

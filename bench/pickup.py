@@ -16,7 +16,7 @@ from bench.measurement import Measurement
 from bench.peers import run
 from bench.peers.keeps import GRAPHILE
 from bench.stage import Stage
-from schema import wake
+from schema.queue import wake
 
 INSERT = """
 INSERT INTO orders (order_id, user_id, item_ids, total_amount)

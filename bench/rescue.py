@@ -21,8 +21,9 @@ from pathlib import Path
 
 import psycopg
 
-from schema import migrate, wake
+from schema import migrate
 from schema.embedded.server import Server
+from schema.queue import wake
 
 KILLS = int(os.environ.get("KILLS") or 200)
 SEED = int(os.environ.get("SEED") or random.randrange(10**6))

@@ -16,8 +16,9 @@ from urllib.request import urlopen
 import psycopg
 
 from orders_api.server import THREADS
-from schema import migrate, tally
+from schema import migrate
 from schema.embedded.server import Server
+from schema.queue import tally
 from schema.states import FINAL
 
 FLOORS = Path(__file__).parent / "floors"

@@ -4,9 +4,8 @@ import time
 from decimal import Decimal
 
 from bench.stage import Stage
-from schema import exchange, workers
 from schema.order import Claim, NewOrder
-from schema.queue import submit
+from schema.queue import exchange, submit, workers
 from schema.runtime.connection import Connection
 
 INSERTS = 3000

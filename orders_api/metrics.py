@@ -3,8 +3,8 @@
 import falcon
 
 from orders_api.database import Database
-from schema import metrics
-from schema.metrics import Percentiles
+from schema.reports import metrics
+from schema.reports.metrics import Percentiles
 
 
 class MetricsResource:

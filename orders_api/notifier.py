@@ -6,7 +6,7 @@ from typing import Self
 
 import psycopg
 
-from schema import tally, wake
+from schema.queue import tally, wake
 from schema.runtime import logs
 from schema.runtime.connection import Connection
 

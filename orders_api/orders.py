@@ -12,10 +12,11 @@ from orders_api.entrance import Entrance
 from orders_api.lookup import Lookup
 from orders_api.problems import NoOrderIdError, OutcomeUnknownError
 from orders_api.requests import MAX_BATCH_BYTES, REPLAYED, idempotency_key, json_body
-from schema import idempotency, submission
-from schema.batch import submit_batch
 from schema.errors import OrderNotFoundError, OrderNotTakenError
+from schema.intake.parse import parse, parse_batch
 from schema.order import Placed
+from schema.queue import idempotency
+from schema.queue.batch import submit_batch
 from schema.runtime import logs
 
 _log = logs.Log(__name__)
@@ -33,7 +34,7 @@ class OrdersResource:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Store an order; 201 means that it is committed, now or when its key was first used."""
         key = idempotency_key(req)
-        order = submission.parse(json_body(req))
+        order = parse(json_body(req))
         with _storing(repeatable=key is not None):
             if key is None:
                 placed = Placed(self._entrance.submit(order), replayed=False)
@@ -61,7 +62,7 @@ class BatchResource:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Store a batch; 201 means that all of it is committed, now or when its key was first used."""
         key = idempotency_key(req)
-        batch = submission.parse_batch(json_body(req, max_bytes=MAX_BATCH_BYTES))
+        batch = parse_batch(json_body(req, max_bytes=MAX_BATCH_BYTES))
         with _storing(repeatable=key is not None), self._database.connection() as connection:
             placed = submit_batch(connection, batch, key=key)
         event = "batch_replayed" if placed.replayed else "batch_submitted"

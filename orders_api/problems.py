@@ -17,8 +17,8 @@ from schema.errors import (
     OrdersError,
     StartError,
 )
+from schema.intake.parse import FieldProblem, InvalidOrderError, NotJsonError
 from schema.runtime import logs
-from schema.submission import FieldProblem, InvalidOrderError, NotJsonError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1

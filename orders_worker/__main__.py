@@ -12,10 +12,10 @@ from orders_worker.handler import load
 from orders_worker.simulated import Simulated
 from schema import revision
 from schema.embedded import locate
+from schema.queue.workers import Registration
 from schema.runtime import listening, logs, startup
 from schema.runtime.connection import Connection
 from schema.runtime.signals import StopSignals
-from schema.workers import Registration
 
 EXIT_SECONDS = 3.0
 """How long the process waits for the threads of handlers once it is done."""

@@ -15,10 +15,10 @@ from orders_worker.handler import Cancelled, Handler, Reject
 from orders_worker.lending import HandlerConnections, Loan
 from orders_worker.transaction import TransactionError, TransactionOverError
 from schema.order import Claim
+from schema.queue.endings import Ending
 from schema.runtime import logs
 from schema.runtime.connection import Connection
 from schema.states import Outcome
-from schema.unfinished import Ending
 
 ERROR_LENGTH = 2000
 

@@ -7,10 +7,10 @@ from enum import Enum, auto
 import psycopg
 
 from orders_worker.transaction import MARK, HandlerConnection, TransactionOverError
-from schema import completion
-from schema.completion import Standing
 from schema.errors import DatabaseUnavailableError
 from schema.order import Fence
+from schema.queue import completion
+from schema.queue.completion import Standing
 from schema.runtime.connection import Connection
 
 PAUSE_SECONDS = 0.2

@@ -18,17 +18,17 @@ from orders_worker.hand import Hand
 from orders_worker.outbox import Outbox
 from orders_worker.slots import Mailbox, Slots
 from orders_worker.stop import Stop
-from schema import exchange, workers
 from schema.errors import DatabaseUnavailableError
-from schema.exchange import Exchanged
 from schema.order import Claim, Fence
+from schema.queue import exchange, workers
+from schema.queue.endings import Ending
+from schema.queue.exchange import Exchanged
+from schema.queue.workers import Registration
 from schema.runtime import logs
 from schema.runtime.connection import REPLY_SECONDS, Connection, is_refusal
 from schema.runtime.reconnecting import Link
 from schema.runtime.watchdog import Pulse
 from schema.states import Outcome
-from schema.unfinished import Ending
-from schema.workers import Registration
 
 IDLE_SECONDS = 60.0
 """How long it may wait for its mailbox when there is nothing to poll for."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from orders_worker.attempt import Attempt
 from schema.order import Fence
-from schema.workers import Registration
+from schema.queue.workers import Registration
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 from orders_worker.hand import Hand
-from schema import workers
+from schema.queue import workers
 from schema.runtime import logs
 from schema.runtime.connection import Connection
 from schema.runtime.waker import Bell

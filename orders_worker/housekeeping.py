@@ -8,9 +8,10 @@ from datetime import datetime
 import psycopg
 
 from orders_worker.lookout import Look, Lookout
-from schema import idempotency, rescue, retries, revision, tally, wake, workers
-from schema.chores import Due
+from schema import revision
 from schema.errors import StartError
+from schema.queue import idempotency, rescue, retries, tally, wake, workers
+from schema.queue.due import Due
 from schema.runtime import logs
 from schema.runtime.connection import REPLY_SECONDS, Connection, statement_timeout_seconds
 from schema.runtime.waker import Bell

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from schema import chores, rescue
-from schema.chores import Due
+from schema.queue import due, rescue
+from schema.queue.due import Due
 from schema.runtime import logs
 from schema.runtime.connection import Connection
 
@@ -49,7 +49,7 @@ class Lookout:
         It does not count, and nobody is declared, if the look before it is `STALL_SECONDS` old.
         """
         with connection.transaction() as look:
-            due = _due(connection)
+            todo = _due(connection)
             declared = rescue.declare_dead(
                 connection,
                 watched_seconds=self._seconds_since(self._blind_until),
@@ -62,11 +62,11 @@ class Lookout:
         if gap >= STALL_SECONDS:
             self.blind()
             _log.warning("look_for_the_dead_discarded", seconds=round(gap, 1))
-            return Look(due, counts=False)
+            return Look(todo, counts=False)
         for worker_id in declared.dead:
             _log.warning("worker_declared_dead", dead_worker_id=worker_id)
-        due = due._replace(sweep=due.sweep or bool(declared.dead))
-        return Look(due, counts=True, next_seconds=declared.next_seconds)
+        todo = todo._replace(sweep=todo.sweep or bool(declared.dead))
+        return Look(todo, counts=True, next_seconds=declared.next_seconds)
 
     def _seconds_since(self, moment: float | None) -> float:
         """Return the seconds since `moment`; for ever if there was none."""
@@ -77,7 +77,7 @@ def _due(connection: Connection) -> Due:
     """Ask what there is to do, but look for the dead also if that can't be told: then it is everything."""
     try:
         with connection.transaction():
-            return chores.due(connection)
+            return due.due(connection)
     except psycopg.DatabaseError as error:
         if connection.closed:
             raise

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 
 from orders_worker.hand import Hand
-from schema import unfinished
-from schema.exchange import Exchanged
 from schema.order import Fence
+from schema.queue import endings
+from schema.queue.endings import Ending
+from schema.queue.exchange import Exchanged
 from schema.runtime import logs
 from schema.runtime.connection import Connection
 from schema.states import Outcome
-from schema.unfinished import Ending
 
 ERROR_LENGTH = 200
 
@@ -75,12 +75,12 @@ class Outbox:
             self.end(self._hand[fence].ending(Outcome.RAISED, f"the completion: {SWALLOWED}"))
         return len(settled) - len(exchanged.lost)
 
-    def write(self, connection: Connection, endings: list[Ending]) -> None:
+    def write(self, connection: Connection, ended: list[Ending]) -> None:
         """Write these of the endings; keep those whose rows are locked, or that the database refuses."""
-        if not endings:
+        if not ended:
             return
-        unwritten = unfinished.end(connection, self._hand.worker_id, endings=endings)
-        for ending in endings:
+        unwritten = endings.end(connection, self._hand.worker_id, endings=ended)
+        for ending in ended:
             if ending.fence in unwritten.swallowed:
                 _log.error("ending_refused", reason=SWALLOWED, order_id=ending.fence.order_id)
             elif ending.fence not in unwritten.busy:

@@ -18,12 +18,12 @@ from orders_worker.probes import Probes
 from orders_worker.slots import Mailbox, Slots
 from orders_worker.stop import Stop
 from orders_worker.watch import Watch
-from schema import workers
+from schema.queue import workers
+from schema.queue.workers import Registration
 from schema.runtime import logs
 from schema.runtime.connection import Connection
 from schema.runtime.reconnecting import Link
 from schema.runtime.signals import StopSignals
-from schema.workers import Registration
 
 EXHAUSTED_STATUS = 3
 """Exit status when as many handlers hang as there are slots: a supervisor should start a fresh process."""

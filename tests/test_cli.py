@@ -17,7 +17,7 @@ def orders(*arguments: str, url: str | None) -> subprocess.CompletedProcess[str]
     if url is not None:
         environment["DATABASE_URL"] = url
     return subprocess.run(
-        [sys.executable, "-c", "import sys; from schema.cli import main; sys.exit(main())", *arguments],
+        [sys.executable, "-c", "import sys; from schema.cli.main import main; sys.exit(main())", *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -133,7 +133,7 @@ def test_an_unknown_command_is_bad_usage() -> None:
 
 def test_with_a_url_nothing_of_the_embedded_server_is_imported(database_url: str) -> None:
     program = (
-        "import sys; from schema.cli import main; main(['pause']); "
+        "import sys; from schema.cli.main import main; main(['pause']); "
         "import orders_api.__main__, orders_worker.__main__; "
         "sys.exit(any('embedded.server' in name or 'pgserver' in name for name in sys.modules))"
     )

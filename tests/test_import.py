@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from schema.import_ledger import Imported, ImportStateError
-from schema.imports import import_file
-from schema.order_files import Format
+from schema.intake.files import Format
+from schema.intake.importer import import_file
+from schema.intake.progress import Imported, ImportStateError
 from schema.runtime.connection import Connection
 
-ORDERS = [sys.executable, "-c", "import sys; from schema.cli import main; sys.exit(main())", "import"]
+ORDERS = [sys.executable, "-c", "import sys; from schema.cli.main import main; sys.exit(main())", "import"]
 
 
 def line(user_id: str, **changes: Any) -> str:

@@ -86,7 +86,7 @@ def test_both_together_see_a_port_in_use_on_an_address_of_ipv6(database_url: str
     with closing(socket.create_server(("::1", 0), family=socket.AF_INET6)) as holder:
         port = str(holder.getsockname()[1])
         ended = subprocess.run(
-            [sys.executable, "-c", "import sys; from schema.cli import main; sys.exit(main())", "run"],
+            [sys.executable, "-c", "import sys; from schema.cli.main import main; sys.exit(main())", "run"],
             env={**os.environ, "DATABASE_URL": database_url, "ORDERS_HOST": "::1", "ORDERS_PORT": port},
             capture_output=True,
             text=True,

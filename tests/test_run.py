@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-PROGRAM = "import sys; from schema.cli import main; sys.exit(main())"
+PROGRAM = "import sys; from schema.cli.main import main; sys.exit(main())"
 Run = Callable[..., "Running"]
 
 
@@ -55,7 +55,7 @@ def run(tmp_path: Path, database_url: str, port: int) -> Iterator[Run]:
                     [
                         sys.executable,
                         "-c",
-                        "import sys; from schema.cli import main; sys.exit(main())",
+                        "import sys; from schema.cli.main import main; sys.exit(main())",
                         "run",
                     ],
                     env={**os.environ, **given},

@@ -6,9 +6,9 @@ from uuid import UUID
 
 import psycopg
 
-from schema import arrays
 from schema.errors import OrderNotTakenError
 from schema.order import NewOrder
+from schema.queue import arrays
 from schema.uuid7 import uuid7
 
 _SUBMIT = """

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import psycopg
 
-from schema import arrays
+from schema.queue import arrays
 
 _SHOW = """
 SELECT order_id, row_to_json(shown)::text

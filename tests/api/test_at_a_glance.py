@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from schema.at_a_glance import recognise
 from schema.errors import OrdersError
+from schema.intake.fast_path import recognise
+from schema.intake.parse import parse_batch
 from schema.order import NewOrder
-from schema.submission import parse_batch
 
 LINE = b'{"user_id": "ada", "item_ids": ["tea", "a cup"],"total_amount": 20.75}\r\n'
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "a cup"], "total_amount": 20.75}

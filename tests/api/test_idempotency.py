@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from falcon.testing import TestClient
 
-from schema.idempotency import submit_once
 from schema.order import NewOrder
+from schema.queue.idempotency import submit_once
 from schema.runtime.connection import Connection
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from orders_api.notifier import Notifier
-from schema import wake
+from schema.queue import wake
 from schema.runtime.connection import Connection
 
 pytestmark = pytest.mark.direct("LISTEN")

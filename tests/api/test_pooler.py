@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from schema import wake
+from schema.queue import wake
 from schema.runtime.connection import Connection
 from tests.api.conftest import Api, StartApi
 from tests.pooler import Pooler, StartPooler

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from falcon.testing import TestClient
 
-from schema import submission
-from schema.submission import InvalidOrderError, NotJsonError, parse
+from schema.intake.parse import MAX_ID_LENGTH, MAX_ITEMS, InvalidOrderError, NotJsonError, parse
 
 GOOD: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea"], "total_amount": 1}
 MISSING = object()
@@ -234,7 +233,7 @@ def test_ids_are_taken_as_they_are() -> None:
 
 
 def test_longest_ids_and_list_are_accepted() -> None:
-    order = parse(body(user_id="👩" * submission.MAX_ID_LENGTH, item_ids=["x" * 255] * submission.MAX_ITEMS))
+    order = parse(body(user_id="👩" * MAX_ID_LENGTH, item_ids=["x" * 255] * MAX_ITEMS))
 
     assert len(order.item_ids) == 1000
 

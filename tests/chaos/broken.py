@@ -34,40 +34,47 @@ _LIVES = "EXISTS (SELECT FROM workers WHERE worker_id = %(worker_id)s AND dead_a
 DEFECTS = {
     "fence": Defect(
         (
-            Edit("schema.completion", "_COMPLETE", "\n      AND attempt = %(attempt)s", ""),
-            Edit("schema.completion", "_COMPLETE", "\n      AND worker_id = %(worker_id)s", ""),
-            Edit("schema.completion", "_COMPLETE", "\n      AND status = 'processing'", ""),
+            Edit("schema.queue.completion", "_COMPLETE", "\n      AND attempt = %(attempt)s", ""),
+            Edit("schema.queue.completion", "_COMPLETE", "\n      AND worker_id = %(worker_id)s", ""),
+            Edit("schema.queue.completion", "_COMPLETE", "\n      AND status = 'processing'", ""),
             Edit(
-                "schema.exchange",
+                "schema.queue.exchange",
                 "EXCHANGE",
                 "\n      AND ((order_id, attempt) IN (SELECT order_id, attempt FROM finished)) IS TRUE",
                 "",
             ),
             Edit(
-                "schema.exchange",
+                "schema.queue.exchange",
                 "EXCHANGE",
                 "\n      AND worker_id = %(worker_id)s\n      AND status = 'processing'\n    O",
                 "\n    O",
             ),
             # Told that it is dead, a worker that wakes up drops what it holds, and is often in time.
-            Edit("schema.workers", "_BEAT", f"SELECT {_LIVES}", "SELECT true"),
-            Edit("schema.exchange", "EXCHANGE", f"{_LIVES} AS alive", "true AS alive"),
+            Edit("schema.queue.workers", "_BEAT", f"SELECT {_LIVES}", "SELECT true"),
+            Edit("schema.queue.exchange", "EXCHANGE", f"{_LIVES} AS alive", "true AS alive"),
         ),
         faults=("stop-worker-beyond-lease",),
     ),
     "rescue": Defect(
         (
-            Edit("schema.rescue", "SWEEP", "WHERE orders.worker_id = dead.worker_id", "WHERE false"),
-            Edit("schema.rescue", "PATROL", "WHERE status = 'processing'", "WHERE false"),
+            Edit("schema.queue.rescue", "SWEEP", "WHERE orders.worker_id = dead.worker_id", "WHERE false"),
+            Edit("schema.queue.rescue", "PATROL", "WHERE status = 'processing'", "WHERE false"),
         ),
         faults=("kill-worker",),
     ),
     "order": Defect(
-        (Edit("schema.exchange", "EXCHANGE", "ORDER BY seq\n", "ORDER BY seq DESC\n"),),
+        (Edit("schema.queue.exchange", "EXCHANGE", "ORDER BY seq\n", "ORDER BY seq DESC\n"),),
         faults=("stop-worker", "kill-worker", "cut-network"),
     ),
     "idempotency": Defect(
-        (Edit("schema.idempotency", "_INSERT", "VALUES (%(key)s,", "VALUES (%(key)s || gen_random_uuid(),"),),
+        (
+            Edit(
+                "schema.queue.idempotency",
+                "_INSERT",
+                "VALUES (%(key)s,",
+                "VALUES (%(key)s || gen_random_uuid(),",
+            ),
+        ),
         faults=("lose-answers", "kill-api"),
     ),
 }

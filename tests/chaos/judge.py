@@ -7,7 +7,7 @@ from uuid import UUID
 
 import psycopg
 
-from schema import tally
+from schema.queue import tally
 from tests.chaos.clients import Submission
 from tests.chaos.evidence import Breach, Evidence, Kind
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from schema import fcfs
+from schema.reports import audit
+from schema.reports.verdict import Inversion, Verdict
 from schema.runtime.connection import Connection
-from schema.verdict import Inversion, Verdict
 from tests.chaos.evidence import Breach, Evidence
 
 FCFS = "first come, first served"
@@ -42,7 +42,7 @@ class Line:
 
 def judge_line(connection: Connection, evidence: Evidence) -> Line:
     """Read what the database has on record about claims."""
-    verdict = fcfs.check(connection, tolerance_seconds=TOLERANCE_SECONDS)
+    verdict = audit.check(connection, tolerance_seconds=TOLERANCE_SECONDS)
     unlocked = [each for each in verdict.inversions if not _was_locked(each, evidence)]
     found = [each for each in unlocked if not _is_late(each, evidence)]
     return Line(

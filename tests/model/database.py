@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import conninfo
 
-from schema import tally
+from schema.queue import tally
 from schema.runtime.connection import Connection
 from tests.model.tables import Attempt, Entry, Order, Switch, Worker
 

@@ -13,12 +13,23 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
-from schema import cancel, completion, exchange, pause, redrive, rescue, retries, tally, unfinished, workers
 from schema.order import Fence, NewOrder
-from schema.queue import submit
+from schema.queue import (
+    cancel,
+    completion,
+    endings,
+    exchange,
+    pause,
+    redrive,
+    rescue,
+    retries,
+    submit,
+    tally,
+    workers,
+)
+from schema.queue.endings import Ending
 from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
-from schema.unfinished import Ending
 from tests.model.agreement import Agreement
 from tests.model.calls import call, calls, made_by
 from tests.model.database import SESSIONS, START, RealQueue, disconnect
@@ -140,15 +151,15 @@ class QueueMachine(Agreement):
         order_ids, moment = [self.order(number) for number in held], self.moment(since, worker_id)
         self.agree(at, exchange.strays, Queue.strays, worker_id, held=order_ids, since=moment)
 
-    @call(weight=8, at=SESSION, holder=HOLDER, endings=st.lists(ENDING, min_size=1, max_size=3))
-    def end(self, at: str, holder: int | None, endings: list[tuple[int, Outcome, str | None, float]]) -> None:
+    @call(weight=8, at=SESSION, holder=HOLDER, ended=st.lists(ENDING, min_size=1, max_size=3))
+    def end(self, at: str, holder: int | None, ended: list[tuple[int, Outcome, str | None, float]]) -> None:
         if not self.claims:
             self.claim_next(at, 0, free=2, floor=0, limit=2)
             return
-        worker_id, _ = self.use(endings[0][0], holder)
-        by_fence = {self.claim(number)[1]: how for number, *how in endings}
+        worker_id, _ = self.use(ended[0][0], holder)
+        by_fence = {self.claim(number)[1]: how for number, *how in ended}
         ends = [Ending(fence, *how) for fence, how in by_fence.items()]
-        self.agree(at, unfinished.end, Queue.end, worker_id, endings=ends)
+        self.agree(at, endings.end, Queue.end, worker_id, endings=ends)
 
     @call(weight=3, at=SESSION, holder=HOLDER, claim=CLAIM)
     def complete(self, at: str, holder: int | None, claim: int) -> None:

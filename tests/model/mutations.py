@@ -11,7 +11,7 @@ Left out, because no life here can lead to where it would matter:
 - The order in which rows are locked: no statement waits for one.
 - What tells the sessions' locks from other ones in `pg_locks`, except for their database: a life has no other.
 - What says that a trigger swallowed a write: a life has none; `tests/worker/test_refusal.py` has.
-- `schema/idempotency.py`: a second submission under a key waits for the first, and here nobody waits.
+- `schema/queue/idempotency.py`: a second submission under a key waits for the first, and here nobody waits.
   `tests/statements/test_idempotency.py` covers it, threads and all.
 """
 
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 
-from schema import cancel, completion, exchange, pause, redrive, rescue, retries, unfinished, workers
+from schema.queue import cancel, completion, endings, exchange, pause, redrive, rescue, retries, workers
 
 LOCK = "FOR NO KEY UPDATE SKIP LOCKED"
 LOCK_ORDERS = "FOR NO KEY UPDATE OF orders SKIP LOCKED"
@@ -56,7 +56,7 @@ class Mutation:
 
     @property
     def where(self) -> str:
-        return f"{self.module.__name__.removeprefix('schema.')}.{self.statement}"
+        return f"{self.module.__name__.removeprefix('schema.queue.')}.{self.statement}"
 
 
 def _of(module: ModuleType, statement: str, *changes: tuple[str, ...]) -> list[Mutation]:
@@ -179,7 +179,7 @@ COMPLETION = [
 ]
 
 END = _of(
-    unfinished,
+    endings,
     "_END",
     ("ends a later attempt", "JOIN ending USING (order_id, attempt)", "JOIN ending USING (order_id)"),
     ("ends another worker's claim", "AND orders.worker_id = %(worker_id)s AND orders.status = 'processing' ORDER BY", "AND orders.status = 'processing' ORDER BY"),

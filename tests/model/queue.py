@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from schema.completion import Standing
 from schema.errors import IllegalMoveError, OrderLockedError, OrderNotFoundError, OrdersError
-from schema.exchange import Exchanged
 from schema.order import Claim, Fence
-from schema.rescue import Patrolled
+from schema.queue.completion import Standing
+from schema.queue.endings import Ending, Unwritten
+from schema.queue.exchange import Exchanged
+from schema.queue.rescue import Patrolled
 from schema.states import Outcome, Status
-from schema.unfinished import Ending, Unwritten
 from tests.model.tables import LAST_ATTEMPT, Attempt, Order, Worker
 from tests.model.workers import Workers
 

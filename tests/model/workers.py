@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from schema.errors import SwitchLockedError
-from schema.workers import Beat, Registration
+from schema.queue.workers import Beat, Registration
 from tests.model.rows import Session
 from tests.model.tables import Order, Switch, Worker
 

@@ -1,4 +1,4 @@
-/* An order's acceptance, as a model for Spin. The product's side of it: schema/idempotency.py and
+/* An order's acceptance, as a model for Spin. The product's side of it: schema/queue/idempotency.py and
  * orders_api/orders.py; the names are theirs.
  *
  * A client sends one order under one Idempotency-Key until it is answered, and may lose patience and

@@ -12,12 +12,12 @@ import pytest
 from psycopg import conninfo
 from psycopg.rows import dict_row, namedtuple_row
 
-from schema import exchange, unfinished
-from schema.exchange import Exchanged
 from schema.order import Claim, Fence
+from schema.queue import endings, exchange
+from schema.queue.endings import Ending, Unwritten
+from schema.queue.exchange import Exchanged
 from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
-from schema.unfinished import Ending, Unwritten
 from schema.uuid7 import uuid7
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -170,8 +170,8 @@ class Queue:
         retry_seconds: float = 10.0,
         on: psycopg.Connection[Any] | None = None,
     ) -> Unwritten:
-        endings = [Ending(fence, outcome, error, retry_seconds) for fence in fences]
-        return unfinished.end(on or self.connection, worker_id, endings=endings)
+        ended = [Ending(fence, outcome, error, retry_seconds) for fence in fences]
+        return endings.end(on or self.connection, worker_id, endings=ended)
 
     def snapshot(self) -> Any:
         """Return all orders, to compare with a later time."""

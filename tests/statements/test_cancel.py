@@ -4,8 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from schema import cancel
 from schema.errors import IllegalMoveError, OrderLockedError, OrderNotFoundError
+from schema.queue import cancel
 from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
 

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from schema import completion
-from schema.completion import Standing
 from schema.order import Claim, Fence
+from schema.queue import completion
+from schema.queue.completion import Standing
 from schema.runtime.connection import Connection
 
 

@@ -6,10 +6,11 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from schema import cancel, metrics, redrive, rescue, retries, workers
 from schema.errors import IllegalMoveError, OrderLockedError
-from schema.exchange import strays
 from schema.order import Fence
+from schema.queue import cancel, redrive, rescue, retries, workers
+from schema.queue.exchange import strays
+from schema.reports import metrics
 from schema.states import Outcome, Status
 
 PENDING = "orders_pending_is_free_with_an_attempt_left"

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from schema import completion, pause, redrive
-from schema.exchange import strays
 from schema.order import Fence
+from schema.queue import completion, pause, redrive
+from schema.queue.exchange import strays
 from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
 

@@ -6,10 +6,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from schema import fcfs, redrive
+from schema.queue import redrive
+from schema.reports import audit
+from schema.reports.verdict import DoubleStart, Evidence, SharedTicket, Verdict
 from schema.runtime.connection import Connection
 from schema.states import Outcome
-from schema.verdict import DoubleStart, Evidence, SharedTicket, Verdict
 from tests.statements.conftest import LONG_AGO, Queue
 
 
@@ -34,7 +35,7 @@ def passed(verdict: Verdict) -> list[tuple[int, int]]:
 
 @pytest.fixture
 def check(queue: Queue) -> Callable[..., Verdict]:
-    return lambda **named: fcfs.check(queue.connection, **named)
+    return lambda **named: audit.check(queue.connection, **named)
 
 
 def test_empty_record_is_clean(check: Callable[..., Verdict]) -> None:
@@ -331,7 +332,7 @@ def test_verdict_is_of_the_moment_when_the_check_began(
     psql.execute("BEGIN")
     psql.execute("LOCK TABLE attempts")
 
-    running = in_thread(fcfs.check, connect())
+    running = in_thread(audit.check, connect())
     waiting = """
         SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'

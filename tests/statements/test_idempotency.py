@@ -4,11 +4,10 @@ from typing import Any
 
 import pytest
 
-from schema import idempotency
 from schema.errors import DatabaseUnavailableError, KeyReusedError
-from schema.idempotency import submit_once
 from schema.order import NewOrder, Placed
-from schema.queue import submit
+from schema.queue import idempotency, submit
+from schema.queue.idempotency import submit_once
 from schema.runtime.connection import Connection
 
 TEA = NewOrder(user_id="ada", item_ids=("tea", "milk"), total_amount=Decimal("250.75"))

@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 
-from schema import metrics, pause
-from schema.metrics import Percentiles
+from schema.queue import pause
+from schema.reports import metrics
+from schema.reports.metrics import Percentiles
 from schema.states import Status
 
 

@@ -10,8 +10,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
 
-from schema import migrate, revision, tally
+from schema import migrate, revision
 from schema.migrate import engine_url
+from schema.queue import tally
 from schema.runtime.connection import Connection
 from schema.states import Status
 from schema.tables import metadata

@@ -7,15 +7,7 @@ from typing import Any
 
 import pytest
 
-from schema.order_files import (
-    MAX_LINE_BYTES,
-    Entry,
-    Format,
-    Place,
-    UnreadableFileError,
-    format_of,
-    read,
-)
+from schema.intake.files import MAX_LINE_BYTES, Entry, Format, Place, UnreadableFileError, format_of, read
 
 LINE = b'{"user_id": "ada", "item_ids": ["tea"], "total_amount": 1.50}\n'
 HEADER = b"user_id,item_ids,total_amount\n"

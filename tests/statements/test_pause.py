@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from schema import pause
 from schema.errors import SwitchLockedError
+from schema.queue import pause
 from schema.runtime.connection import Connection
 
 

@@ -12,23 +12,22 @@ import psycopg
 import pytest
 from psycopg import conninfo, sql
 
-from schema import (
+from schema import migrate
+from schema.order import Fence
+from schema.queue import (
     cancel,
-    chores,
     completion,
+    due,
+    endings,
     exchange,
     idempotency,
-    metrics,
-    migrate,
     redrive,
     refusal,
     rescue,
     retries,
-    unfinished,
 )
-from schema import workers as workers_module
-from schema.order import Fence
-from schema.reports import show
+from schema.queue import workers as workers_module
+from schema.reports import metrics, show
 from schema.runtime.connection import Connection
 
 LOAD = """
@@ -113,7 +112,7 @@ STATEMENTS: dict[str, tuple[str, set[str]]] = {
     "exchange from the beginning": (exchange.EXCHANGE, CLAIM),
     "exchange of 100 with nothing finished": (exchange.EXCHANGE, CLAIM),
     "strays": (exchange.STRAYS, BY_START),
-    "end": (unfinished._END, BY_KEY),
+    "end": (endings._END, BY_KEY),
     "complete": (completion._COMPLETE, BY_KEY),
     "standing": (completion._STANDING, BY_KEY),
     "is free": (completion._IS_FREE, BY_KEY),
@@ -125,7 +124,7 @@ STATEMENTS: dict[str, tuple[str, set[str]]] = {
     "redrive": (redrive._REDRIVE.replace("%(attempts)s", "5"), BY_KEY),
     "refusal": (refusal._STATUS, BY_KEY),
     "show": (show._SHOW.replace("%s", "%(order_ids)s"), BY_KEY),
-    "chores": (chores.DUE, {"orders_due"}),
+    "chores": (due.DUE, {"orders_due"}),
     "metrics": (metrics._TIMES, BY_START | {"orders_line"}),
     "beat": (workers_module._BEAT, BY_KEY),
     "beat with nothing held": (workers_module._BEAT, BY_KEY),

@@ -11,8 +11,9 @@ from psycopg import conninfo
 
 from orders_worker.lending import HandlerConnections
 from orders_worker.transaction import HandlerConnection
-from schema import migrate, revision, wake
+from schema import migrate, revision
 from schema.errors import DatabaseUnavailableError
+from schema.queue import wake
 from schema.runtime.connection import Connection
 from tests.pooler import Pooler, StartPooler
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from schema import redrive, tally
+from schema.queue import redrive, tally
 from tests.statements.test_tally import counted, tallied
 
 

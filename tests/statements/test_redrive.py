@@ -4,8 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from schema import redrive
 from schema.errors import IllegalMoveError, OrderLockedError, OrderNotFoundError
+from schema.queue import redrive
 from schema.runtime.connection import Connection
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from schema import rescue, workers
 from schema.order import Claim, Fence
+from schema.queue import rescue, workers
 from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
 

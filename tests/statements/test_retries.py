@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from schema import retries
+from schema.queue import retries
 from schema.runtime.connection import Connection
 from schema.states import Outcome
 

@@ -6,9 +6,9 @@ from uuid import UUID
 
 import pytest
 
-from schema import cancel, completion, redrive, rescue, retries
 from schema.errors import IllegalMoveError
 from schema.order import Fence
+from schema.queue import cancel, completion, redrive, rescue, retries
 from schema.states import FINAL, TRANSITIONS, Outcome, Status
 
 

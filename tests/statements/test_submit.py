@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from schema.errors import OrderNotTakenError
-from schema.idempotency import submit_once
 from schema.order import NewOrder
 from schema.queue import submit
+from schema.queue.idempotency import submit_once
 from schema.runtime.connection import Connection
 
 TEA = NewOrder(user_id="ada", item_ids=("tea", "milk"), total_amount=Decimal("250.75"))

@@ -6,10 +6,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from schema import tally
+from schema.queue import tally
+from schema.queue.tally import TallyLostError
 from schema.runtime.connection import Connection
 from schema.states import Status
-from schema.tally import TallyLostError
 from tests.model.database import COUNT
 
 MANY = """

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from schema import workers
+from schema.queue import workers
 from schema.runtime.connection import Connection
 
 

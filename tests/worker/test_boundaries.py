@@ -33,7 +33,7 @@ def handle(order, context):
 """
 
 AGREES_TO_A_CANCEL = """
-from schema.cancel import cancel
+from schema.queue.cancel import cancel
 
 def handle(order, context):
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as database:

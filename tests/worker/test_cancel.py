@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from schema.cancel import cancel
+from schema.queue.cancel import cancel
 from schema.states import Status
 from tests.worker.conftest import Queue, StartWorker
 

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from schema import fcfs, redrive, wake
-from schema.queue import submit
+from schema.queue import redrive, submit, wake
+from schema.reports import audit
 from schema.runtime.connection import Connection
 from tests.worker.conftest import NEW_ORDER, Queue, StartWorker
 
@@ -41,7 +41,7 @@ def test_three_workers_and_four_clients_work_5000_orders_once_each_in_the_order_
 
     assert Counter(line["order_id"] for line in notes()) == Counter(map(str, ids))
     assert queue.all("SELECT DISTINCT attempt FROM orders") == [(1,)]
-    assert fcfs.check(queue.connection).is_clean
+    assert audit.check(queue.connection).is_clean
 
 
 STUMBLING = """
@@ -74,7 +74,7 @@ def test_record_of_releases_rescues_retries_and_redrives_is_clean(
         redrive.redrive(queue.connection, order_id, attempts=2)
     queue.until_all("completed")
 
-    verdict = fcfs.check(queue.connection)
+    verdict = audit.check(queue.connection)
 
     ends = dict(queue.all("SELECT outcome, count(*) FROM attempts GROUP BY outcome"))
     assert ends == {"rescued": 4, "released": 4, "raised": 56, "rejected": 7}
@@ -122,4 +122,4 @@ def test_backlog_is_begun_in_the_order_of_its_tickets(
     queue.until_all("completed", seconds=60)
 
     assert len(notes()) == 3000
-    assert fcfs.check(queue.connection).is_clean
+    assert audit.check(queue.connection).is_clean

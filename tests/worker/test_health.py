@@ -14,7 +14,7 @@ import pytest
 from psycopg import conninfo
 
 from schema.embedded.server import Server
-from schema.pause import pause
+from schema.queue.pause import pause
 from schema.runtime.connection import Connection
 from tests.conftest import wait_until
 from tests.wire import Crossing, Wire

@@ -15,12 +15,12 @@ from orders_worker.stop import HAND_BACK_SECONDS, Stop
 from orders_worker.transaction import TransactionError
 from schema.errors import DatabaseUnavailableError
 from schema.order import Claim
+from schema.queue.workers import Registration
 from schema.runtime.connection import Connection
 from schema.runtime.reconnecting import Link
 from schema.runtime.signals import StopSignals
 from schema.runtime.waker import Bell
 from schema.states import Outcome
-from schema.workers import Registration
 
 BEGAN = datetime(2031, 5, 1, tzinfo=UTC)
 

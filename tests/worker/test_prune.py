@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from schema import idempotency
+from schema.queue import idempotency
 from schema.runtime.connection import Connection
 from tests.worker.conftest import StartWorker
 

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from schema import wake
-from schema.pause import pause, resume
+from schema.queue import wake
+from schema.queue.pause import pause, resume
 from schema.runtime.connection import Connection
 from tests.worker.conftest import Queue, StartWorker
 

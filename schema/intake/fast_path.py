@@ -1,6 +1,6 @@
 """Recognise an order as nearly every client writes it, for less than half of what reading any JSON costs.
 
-What is no such order may be one all the same: `schema.submission` has the last word.
+What is no such order may be one all the same: `schema.intake.parse` has the last word.
 """
 
 import re

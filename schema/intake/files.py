@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from schema.errors import OrdersError, StartError
+from schema.intake.parse import InvalidOrderError, NotJsonError, parse, parse_row
 from schema.order import NewOrder
-from schema.submission import InvalidOrderError, NotJsonError, parse, parse_row
 
 MAX_LINE_BYTES = 1024 * 1024
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from schema.unfinished import MOVE, NEXT_STATE
+from schema.queue.endings import MOVE, NEXT_STATE
 
 SESSION_GRACE_SECONDS = 2.0
 """How long a worker's session lock must have been free: a living one takes it again within a second."""

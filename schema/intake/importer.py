@@ -11,12 +11,12 @@ from typing import Any
 
 import psycopg
 
-from schema import batch
 from schema.errors import OrderNotTakenError, OrdersError
-from schema.import_ledger import Imported, ImportedElsewhereError, ImportStateError, advance, begin, shown
+from schema.intake.files import Entry, Format, Place, read
+from schema.intake.progress import Imported, ImportedElsewhereError, ImportStateError, advance, begin, shown
+from schema.intake.rejected import Reject, Rejects
 from schema.order import NewOrder
-from schema.order_files import Entry, Format, Place, read
-from schema.rejects import Reject, Rejects
+from schema.queue import batch
 from schema.runtime import logs
 from schema.uuid7 import uuid7
 

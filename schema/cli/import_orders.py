@@ -7,10 +7,12 @@ from pathlib import Path
 
 import psycopg
 
-from schema import imports, order_files, revision, wake
+from schema import revision
 from schema.embedded import locate
 from schema.errors import StartError
-from schema.import_ledger import Imported, shown
+from schema.intake import files, importer
+from schema.intake.progress import Imported, shown
+from schema.queue import wake
 from schema.runtime import logs, startup
 from schema.runtime.config import DatabaseConfig
 
@@ -21,7 +23,7 @@ _SAY_SECONDS = 10.0
 def add_arguments(parser: ArgumentParser) -> None:
     """Say what the command takes."""
     parser.add_argument("file", type=Path, metavar="FILE", help="NDJSON (.ndjson, .jsonl) or CSV (.csv)")
-    parser.add_argument("--format", choices=list(order_files.Format), help="what it is, whatever its name")
+    parser.add_argument("--format", choices=list(files.Format), help="what it is, whatever its name")
     parser.add_argument(
         "--rejected", type=Path, metavar="FILE", help="where bad lines go (FILE.rejected.ndjson)"
     )
@@ -31,21 +33,21 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Import the file; return 0 if each of its entries is an order now, 1 if some were rejected."""
     path: Path = options.file
-    kind = order_files.Format(options.format) if options.format else order_files.format_of(path)
+    kind = files.Format(options.format) if options.format else files.format_of(path)
     rejects_path = options.rejected or path.with_name(path.name + ".rejected.ndjson")
     progress = _Progress(path)
     with startup.connect(
         locate.resolve(DatabaseConfig.from_environment()), name="orders-import"
     ) as connection:
         revision.check(connection)
-        connection.reply_seconds = imports.REPLY_SECONDS
+        connection.reply_seconds = importer.REPLY_SECONDS
 
         def on_chunk(done: Imported) -> None:
             wake.notify(connection)
             progress.show(done)
 
         try:
-            done = imports.import_file(
+            done = importer.import_file(
                 connection,
                 path,
                 kind=kind,

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from schema.errors import StartError
-from schema.order_files import Place
+from schema.intake.files import Place
 
 
 class ImportStateError(StartError):

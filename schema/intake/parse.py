@@ -12,8 +12,8 @@ from decimal import Decimal, InvalidOperation
 from itertools import chain, islice
 from typing import Any
 
-from schema import at_a_glance
 from schema.errors import OrdersError
+from schema.intake import fast_path
 from schema.order import NewOrder
 
 MAX_ORDERS = 10_000
@@ -82,7 +82,7 @@ def parse(text: bytes, *, what: str = "the body") -> NewOrder:
 
     `what` it is stands in the errors' messages.
     """
-    if plain := at_a_glance.recognise(text):
+    if plain := fast_path.recognise(text):
         return plain
     submitted = _decode(text, _EXPECTED_OBJECT, what=what)
     _refuse(_problems(submitted))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
 from schema.errors import StartError
-from schema.order_files import Entry
+from schema.intake.files import Entry
 
 
 class Reject(NamedTuple):

@@ -3,8 +3,11 @@
 import argparse
 from collections.abc import Callable, Sequence
 
-from schema import fcfs, import_command, migrate, pause, revision, run, tally, wake
+from schema import migrate, revision
+from schema.cli import import_orders, run
 from schema.embedded import locate
+from schema.queue import pause, tally, wake
+from schema.reports import audit
 from schema.runtime import startup
 from schema.runtime.config import DatabaseConfig, ServiceConfig
 from schema.runtime.connection import Connection
@@ -17,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     if options.command == "import":
-        return startup.exit_status(lambda: import_command.run(options))
+        return startup.exit_status(lambda: import_orders.run(options))
     command, _ = _COMMANDS[options.command]
     return startup.exit_status(command)
 
@@ -53,8 +56,8 @@ def _run() -> int:
 
 def _verify_fcfs() -> int:
     with _connection() as connection:
-        connection.reply_seconds = fcfs.REPLY_SECONDS
-        verdict = fcfs.check(connection)
+        connection.reply_seconds = audit.REPLY_SECONDS
+        verdict = audit.check(connection)
     print(*verdict.lines(), sep="\n")
     return 0 if verdict.is_clean else 1
 
@@ -89,5 +92,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (_, words) in _COMMANDS.items():
         commands.add_parser(name, help=words)
-    import_command.add_arguments(commands.add_parser("import", help="place the orders of a file"))
+    import_orders.add_arguments(commands.add_parser("import", help="place the orders of a file"))
     return parser

@@ -7,9 +7,9 @@ from typing import Any
 
 import psycopg
 
-from schema import tally
+from schema.queue import tally
+from schema.queue.tally import Tally
 from schema.states import Status
-from schema.tally import Tally
 
 SAMPLE = 1000
 """How many of the orders that were claimed last the percentiles are made of."""

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from schema.tally import FLOOR
+from schema.queue.tally import FLOOR
 
 
 class Due(NamedTuple):

@@ -1,4 +1,4 @@
-"""What `schema.fcfs` finds in the record of claims, and its words."""
+"""What `schema.reports.audit` finds in the record of claims, and its words."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import args_row
 
-from schema.verdict import DoubleStart, Evidence, Inversion, SharedTicket, Turn, Verdict
+from schema.reports.verdict import DoubleStart, Evidence, Inversion, SharedTicket, Turn, Verdict
 
 REPLY_SECONDS = 600
 """How long the server may take for one statement of a check. A million orders need a few seconds."""

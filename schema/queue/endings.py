@@ -1,6 +1,7 @@
 """End attempts that did not complete their order: retry later, reject, release, cancel.
 
-All of them, and the rescue in `schema.rescue`, follow the one CASE below; each leaves a row in `attempts`.
+All of them, and the rescue in `schema.queue.rescue`, follow the one CASE below. Each leaves a row in
+`attempts`.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import psycopg
 
-from schema.refusal import refusal
+from schema.queue.refusal import refusal
 from schema.states import Status
 
 _REDRIVE = """

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import psycopg
 
-from schema import arrays, idempotency
 from schema.errors import OrderNotTakenError
 from schema.order import NewOrder, Placed
+from schema.queue import arrays, idempotency
 from schema.uuid7 import uuid7
 
 

@@ -12,9 +12,9 @@ from uuid import UUID
 
 import psycopg
 
-from schema import arrays
 from schema.errors import DatabaseUnavailableError, KeyReusedError, OrderNotTakenError
 from schema.order import NewOrder, Placed
+from schema.queue import arrays
 from schema.uuid7 import uuid7
 
 LIMIT = 10_000

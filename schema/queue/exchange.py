@@ -1,7 +1,7 @@
 """The exchange: finished orders out, the next ones in, in one statement, one commit, one round trip.
 
 This is the only statement that claims and the one that completes nearly every order (the other is
-`schema.completion`, for handlers that write in a transaction of their own).
+`schema.queue.completion`, for handlers that write in a transaction of their own).
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from uuid import UUID
 
 import psycopg
 
-from schema import arrays
 from schema.order import Claim, Fence
+from schema.queue import arrays
 
 
 @dataclass(frozen=True, slots=True)

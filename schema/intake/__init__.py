@@ -1,0 +1,1 @@
+"""Text into orders: what a client or a file has, read strictly."""
