@@ -9,9 +9,9 @@ import falcon
 
 from orders_api.app import create_app
 from orders_api.config import ApiConfig
-from orders_api.database import Database
-from orders_api.notifier import Notifier
-from orders_api.server import THREADS, Server
+from orders_api.database.notifier import Notifier
+from orders_api.database.pool import Database
+from orders_api.server import STOP_SECONDS, THREADS, Server
 from schema import revision
 from schema.embedded import locate
 from schema.runtime import listening, logs, startup
@@ -43,7 +43,7 @@ def _serve() -> int:
             server.run()
     else:
         listening.listen(listener, port_setting="ORDERS_PORT")
-        processes = Processes(listener, count=config.processes, stop=stop)
+        processes = Processes(listener, count=config.processes, stop=stop, stop_seconds=STOP_SECONDS)
         _log.info("api_started", url=started_url)
         processes.run()
     stop.ignore()

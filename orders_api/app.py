@@ -5,13 +5,13 @@ from collections.abc import Callable
 import falcon
 
 from orders_api import problems
-from orders_api.database import Database
-from orders_api.entrance import Entrance
-from orders_api.health import HealthResource, ReadinessResource
-from orders_api.lookup import Lookup
-from orders_api.metrics import MetricsResource
-from orders_api.orders import BatchResource, OrderResource, OrdersResource
+from orders_api.database.placing import Entrance
+from orders_api.database.pool import Database
+from orders_api.database.showing import Lookup
 from orders_api.requests import RequestId
+from orders_api.resources.health import HealthResource, ReadinessResource
+from orders_api.resources.metrics import MetricsResource
+from orders_api.resources.orders import BatchResource, OrderResource, OrdersResource
 
 
 def create_app(

@@ -8,7 +8,7 @@ from typing import Any
 
 import falcon
 
-from orders_api.database import ConnectionLostError
+from orders_api.database.pool import ConnectionLostError
 from schema.errors import (
     DatabaseUnavailableError,
     KeyReusedError,

@@ -1,1 +1,5 @@
-"""Rows out, handler in: the process that claims orders and works them."""
+"""The worker: rows out, handler in.
+
+A handler's author needs `orders_worker.handler` alone. The main loop is `dispatch`, what runs in a slot is
+`attempt`, what runs beside them is `upkeep` and `health`; `worker` puts them together.
+"""

@@ -7,9 +7,9 @@ import threading
 import time
 
 from orders_worker import worker
+from orders_worker.attempt.loading import load
+from orders_worker.attempt.simulated import Simulated
 from orders_worker.config import WorkerConfig
-from orders_worker.handler import load
-from orders_worker.simulated import Simulated
 from schema import revision
 from schema.embedded import locate
 from schema.queue.workers import Registration

@@ -1,27 +1,89 @@
-"""The one thing a user replaces: what is done with an order."""
+"""The one thing a user replaces: what is done with an order. Imports nothing else of this project."""
 
-import importlib
-import inspect
-import sys
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Protocol
+from uuid import UUID
 
-from orders_worker.context import Context
-from schema.errors import SettingError
-from schema.order import Claim
-from schema.runtime.signals import StoppedError
+import psycopg
+
+
+class Order(Protocol):
+    """The order that a handler is given. `attempt` counts from 1; `seq` is its ticket."""
+
+    @property
+    def order_id(self) -> UUID:
+        """The order's name."""
+
+    @property
+    def user_id(self) -> str:
+        """Who ordered."""
+
+    @property
+    def item_ids(self) -> Sequence[str]:
+        """What was ordered, in order."""
+
+    @property
+    def total_amount(self) -> Decimal:
+        """The order's total, with two decimals."""
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt at the order this is."""
+
+    @property
+    def seq(self) -> int:
+        """The place in line by which it was claimed."""
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was placed."""
+
+    @property
+    def started_at(self) -> datetime:
+        """When this attempt was claimed."""
+
+
+class Context(Protocol):
+    """One attempt, as its handler sees it."""
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt at the order this is, from 1."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When the attempt is given up, on the clock of `time.monotonic()`; None for no limit."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same in every attempt of the order. Give it to an outside service, so that it acts once."""
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether somebody asked for the order to be cancelled, or the attempt was given up."""
+
+    def transaction(self) -> psycopg.Connection[Any]:
+        """Return the connection whose writes commit together with the order's completion, or not at all.
+
+        It opens on first use; later calls return the same one. `with context.transaction() as connection:`
+        works too. The worker commits: `commit`, `rollback` and `close` raise. The server ends the
+        transaction after 0.8 leases (8 s by default) without a statement, and the attempt fails: open it
+        late. Keep no reference to it after the handler returns.
+        """
 
 
 class Handler(Protocol):
-    """Work on one order, in a thread of its own.
+    """Works on one order, in a thread of its own.
 
     Returning means completed. `Reject` fails the order for good, `Cancelled` agrees to a cancel that was
-    asked for, and any other exception has it tried again later while attempts are left. An order may be
-    attempted more than once: do what must not happen twice through `context.transaction()`, or give
-    `context.idempotency_key` to whoever does it.
+    asked for, any other exception retries the order later while attempts are left. An order may be
+    attempted more than once: write what must happen once through `context.transaction()`, or give
+    `context.idempotency_key` to the service that does it.
     """
 
-    def __call__(self, order: Claim, context: Context, /) -> object:
+    def __call__(self, order: Order, context: Context, /) -> object:
         """Return when the order is done; the value is ignored."""
 
 
@@ -31,40 +93,3 @@ class Reject(Exception):  # noqa: N818 - what the handler says, not what went wr
 
 class Cancelled(Exception):  # noqa: N818 - as above
     """Raise it when `context.cancel_requested` and the work is undone: the order ends cancelled."""
-
-
-def load(name: str) -> Handler:
-    """Import `package.module:callable`, looking in the current folder too; `SettingError` if it can't be."""
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise SettingError("ORDERS_HANDLER", name, "expected package.module:callable")
-    try:
-        handler = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            handler = getattr(handler, part)
-    except StoppedError:
-        raise
-    except (Exception, SystemExit) as error:
-        reason = " ".join(str(error).split())
-        raise SettingError(
-            "ORDERS_HANDLER", name, f"it can't be imported: {type(error).__name__}: {reason}"
-        ) from error
-    if not callable(handler):
-        raise SettingError("ORDERS_HANDLER", name, "expected something callable")
-    if not _takes_two(handler):
-        raise SettingError("ORDERS_HANDLER", name, "expected a callable that takes (order, context)")
-    if inspect.iscoroutinefunction(handler) or inspect.isgeneratorfunction(handler):
-        raise SettingError("ORDERS_HANDLER", name, "expected a plain function: calling this one runs nothing")
-    return handler
-
-
-def _takes_two(handler: object) -> bool:
-    try:
-        inspect.signature(handler).bind(None, None)  # type: ignore[arg-type]  # callable, as was checked
-    except TypeError:
-        return False
-    except ValueError:
-        return True  # some built-ins do not tell
-    return True

@@ -5,19 +5,19 @@ import os
 import socket
 from queue import SimpleQueue
 
-from orders_worker.attempt import Work
+from orders_worker.attempt.attempt import Work
+from orders_worker.attempt.pool import HandlerConnections
 from orders_worker.config import WorkerConfig
-from orders_worker.dispatcher import Dispatcher
-from orders_worker.hand import Hand
+from orders_worker.dispatch.claims import Hand
+from orders_worker.dispatch.dispatcher import Dispatcher
+from orders_worker.dispatch.shutdown import Stop
+from orders_worker.dispatch.slots import Mailbox, Slots
 from orders_worker.handler import Handler
-from orders_worker.health import Vitals
-from orders_worker.heartbeat import Heartbeat
-from orders_worker.housekeeping import Housekeeping
-from orders_worker.lending import HandlerConnections
-from orders_worker.probes import Probes
-from orders_worker.slots import Mailbox, Slots
-from orders_worker.stop import Stop
-from orders_worker.watch import Watch
+from orders_worker.health.monitor import Watch
+from orders_worker.health.probes import Probes
+from orders_worker.health.reasons import Vitals
+from orders_worker.upkeep.heartbeat import Heartbeat
+from orders_worker.upkeep.housekeeping import Housekeeping
 from schema.queue import workers
 from schema.queue.workers import Registration
 from schema.runtime import logs

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from orders_worker.probes import Probes
+from orders_worker.health.probes import Probes
 from schema.errors import SettingError
 from schema.runtime import listening
 from schema.runtime.listening import bind

@@ -9,7 +9,6 @@ import threading
 import time
 from queue import Empty, SimpleQueue
 
-from orders_api.server import STOP_SECONDS
 from schema.runtime import logs
 from schema.runtime.signals import StopSignals
 
@@ -26,11 +25,17 @@ _log = logs.Log(__name__)
 
 
 class Processes:
-    """Keeps `count` processes serving on a bound and listening socket until `stop`."""
+    """Keeps `count` processes serving on a bound and listening socket until `stop`.
 
-    def __init__(self, listener: socket.socket, *, count: int, stop: StopSignals) -> None:
+    One that has not ended `stop_seconds` after the stop, and five more, is killed.
+    """
+
+    def __init__(
+        self, listener: socket.socket, *, count: int, stop: StopSignals, stop_seconds: float
+    ) -> None:
         self._listener = listener
         self._count = count
+        self._stop_seconds = stop_seconds
         self._ended: SimpleQueue[_Process | None] = SimpleQueue()
         self._running: list[_Process] = []
         self._stopping = threading.Event()
@@ -64,7 +69,7 @@ class Processes:
 
     def _end(self) -> None:
         """End all; they count two signals within a second as one, and a later one hurries them."""
-        give_up_at = time.monotonic() + STOP_SECONDS + 5
+        give_up_at = time.monotonic() + self._stop_seconds + 5
         impatient = False
         self._stopping.set()
         # The others have it too: with the last of them gone, clients are refused.

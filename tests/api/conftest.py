@@ -19,8 +19,8 @@ from falcon.testing import TestClient
 from psycopg import conninfo
 
 from orders_api.app import create_app
-from orders_api.database import Database
-from orders_api.together import Together
+from orders_api.database.coalescer import Together
+from orders_api.database.pool import Database
 from schema.runtime.connection import Connection
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}

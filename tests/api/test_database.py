@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from orders_api.database import ConnectionLostError, Database
+from orders_api.database.pool import ConnectionLostError, Database
 from schema.errors import DatabaseUnavailableError
 from schema.runtime.connection import Connection
 
@@ -155,7 +155,7 @@ def test_absence_is_logged_once_and_so_is_the_return(
         relay.back()
         wait_until(lambda: works(database))
 
-    events = [record.msg for record in caplog.records if record.name == "orders_api.database"]
+    events = [record.msg for record in caplog.records if record.name == "orders_api.database.pool"]
     assert events == ["database_unavailable", "database_available"]
 
 

@@ -9,8 +9,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from orders_api.database import REPLY_SECONDS, ConnectionLostError, Database
-from orders_api.entrance import Entrance
+from orders_api.database.placing import Entrance
+from orders_api.database.pool import REPLY_SECONDS, ConnectionLostError, Database
 from schema.errors import DatabaseUnavailableError, OrderNotTakenError
 from schema.order import NewOrder
 from schema.runtime.connection import Connection

@@ -15,7 +15,7 @@ from falcon.testing import TestClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from orders_api.database import Database
+from orders_api.database.pool import Database
 from schema.runtime.connection import Connection
 
 # One application and database for all examples of a test: each looks at what is there before and after.

@@ -4,7 +4,7 @@ import pytest
 from falcon.testing import TestClient
 
 from orders_api.app import create_app
-from orders_api.database import Database
+from orders_api.database.pool import Database
 from schema.runtime.connection import Connection
 
 

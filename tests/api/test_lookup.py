@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from orders_api.database import Database
-from orders_api.lookup import Lookup
+from orders_api.database.pool import Database
+from orders_api.database.showing import Lookup
 from schema.errors import DatabaseUnavailableError
 from schema.order import NewOrder
 from schema.queue import submit

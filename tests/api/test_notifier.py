@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from orders_api.notifier import Notifier
+from orders_api.database.notifier import Notifier
 from schema.queue import wake
 from schema.runtime.connection import Connection
 

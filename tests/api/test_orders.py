@@ -9,7 +9,7 @@ import pytest
 from falcon.testing import TestClient
 
 from orders_api.app import create_app
-from orders_api.database import ConnectionLostError
+from orders_api.database.pool import ConnectionLostError
 from schema.runtime.connection import Connection
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}

@@ -6,7 +6,7 @@ The ledger has no constraint that could hide a second effect.
 import os
 import time
 
-from orders_worker.context import Context
+from orders_worker.attempt.context import Context
 from orders_worker.handler import Reject
 from schema.order import Claim
 

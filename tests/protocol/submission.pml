@@ -1,5 +1,5 @@
 /* An order's acceptance, as a model for Spin. The product's side of it: schema/queue/idempotency.py and
- * orders_api/orders.py; the names are theirs.
+ * orders_api/resources/orders.py; the names are theirs.
  *
  * A client sends one order under one Idempotency-Key until it is answered, and may lose patience and
  * send it again while an earlier request is still being served. A d_step is atomic in the database; the

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg import conninfo
 
-from orders_worker.lending import HandlerConnections
-from orders_worker.transaction import HandlerConnection
+from orders_worker.attempt.pool import HandlerConnections
+from orders_worker.attempt.transaction import HandlerConnection
 from schema import migrate, revision
 from schema.errors import DatabaseUnavailableError
 from schema.queue import wake

@@ -1,6 +1,6 @@
 import pytest
 
-from orders_worker.floor import LAG_SECONDS, RESCAN_SECONDS, RESCAN_SHARE, Floor
+from orders_worker.dispatch.floor import LAG_SECONDS, RESCAN_SECONDS, RESCAN_SHARE, Floor
 
 
 class Clock:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from orders_worker.housekeeping import Housekeeping
-from orders_worker.lookout import STALL_SECONDS, Lookout
+from orders_worker.upkeep.detector import STALL_SECONDS, Lookout
+from orders_worker.upkeep.housekeeping import Housekeeping
 from schema.runtime.connection import Connection
 
 

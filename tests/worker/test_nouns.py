@@ -7,12 +7,12 @@ from uuid import UUID
 
 import pytest
 
-from orders_worker.attempt import Attempt, Completed, Work, error_text
-from orders_worker.backoff import backoff
-from orders_worker.hand import Hand
-from orders_worker.lending import HandlerConnections
-from orders_worker.stop import HAND_BACK_SECONDS, Stop
-from orders_worker.transaction import TransactionError
+from orders_worker.attempt.attempt import Attempt, Completed, Work, error_text
+from orders_worker.attempt.backoff import backoff
+from orders_worker.attempt.pool import HandlerConnections
+from orders_worker.attempt.transaction import TransactionError
+from orders_worker.dispatch.claims import Hand
+from orders_worker.dispatch.shutdown import HAND_BACK_SECONDS, Stop
 from schema.errors import DatabaseUnavailableError
 from schema.order import Claim
 from schema.queue.workers import Registration

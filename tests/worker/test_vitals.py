@@ -12,10 +12,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from orders_worker.health import Vitals
-from orders_worker.lending import HandlerConnections
-from orders_worker.probes import Probes
-from orders_worker.watch import Watch
+from orders_worker.attempt.pool import HandlerConnections
+from orders_worker.health.monitor import Watch
+from orders_worker.health.probes import Probes
+from orders_worker.health.reasons import Vitals
 from schema.errors import DatabaseUnavailableError
 from schema.runtime.connection import Connection
 from schema.runtime.listening import bind

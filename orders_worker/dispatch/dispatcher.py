@@ -12,12 +12,12 @@ from queue import Empty
 
 import psycopg
 
-from orders_worker.attempt import Attempt, Completed, Result, Work, error_text
-from orders_worker.floor import Floor
-from orders_worker.hand import Hand
-from orders_worker.outbox import Outbox
-from orders_worker.slots import Mailbox, Slots
-from orders_worker.stop import Stop
+from orders_worker.attempt.attempt import Attempt, Completed, Result, Work, error_text
+from orders_worker.dispatch.claims import Hand
+from orders_worker.dispatch.finished import Outbox
+from orders_worker.dispatch.floor import Floor
+from orders_worker.dispatch.shutdown import Stop
+from orders_worker.dispatch.slots import Mailbox, Slots
 from schema.errors import DatabaseUnavailableError
 from schema.order import Claim, Fence
 from schema.queue import exchange, workers

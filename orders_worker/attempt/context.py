@@ -4,7 +4,7 @@ from typing import Any
 
 import psycopg
 
-from orders_worker.lending import Loan
+from orders_worker.attempt.pool import Loan
 from schema.order import Claim
 
 

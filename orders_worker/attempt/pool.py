@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from orders_worker.transaction import HandlerConnection, TransactionError
+from orders_worker.attempt.transaction import HandlerConnection, TransactionError
 from schema.errors import DatabaseUnavailableError
 from schema.runtime.watchdog import Pulse
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from psycopg.pq import TransactionStatus
 
-from orders_worker.backoff import backoff
-from orders_worker.commit import Committed, commit
-from orders_worker.context import Context
+from orders_worker.attempt.backoff import backoff
+from orders_worker.attempt.commit import Committed, commit
+from orders_worker.attempt.context import Context
+from orders_worker.attempt.pool import HandlerConnections, Loan
+from orders_worker.attempt.transaction import TransactionError, TransactionOverError
 from orders_worker.handler import Cancelled, Handler, Reject
-from orders_worker.lending import HandlerConnections, Loan
-from orders_worker.transaction import TransactionError, TransactionOverError
 from schema.order import Claim
 from schema.queue.endings import Ending
 from schema.runtime import logs

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from orders_worker.hand import Hand
+from orders_worker.dispatch.claims import Hand
 from schema.queue import workers
 from schema.runtime import logs
 from schema.runtime.connection import Connection

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from orders_worker.attempt import Attempt
+from orders_worker.attempt.attempt import Attempt
 from schema.order import Fence
 from schema.queue.workers import Registration
 

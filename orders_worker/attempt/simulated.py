@@ -3,8 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from orders_worker.context import Context
-from schema.order import Claim
+from orders_worker.handler import Context, Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +12,6 @@ class Simulated:
 
     seconds: float
 
-    def __call__(self, order: Claim, context: Context) -> None:  # noqa: ARG002 - the handler protocol
+    def __call__(self, order: Order, context: Context) -> None:  # noqa: ARG002 - the handler protocol
         """Work on one order."""
         time.sleep(self.seconds)

@@ -2,7 +2,7 @@
 
 import falcon
 
-from orders_api.database import Database
+from orders_api.database.pool import Database
 from schema.reports import metrics
 from schema.reports.metrics import Percentiles
 

@@ -5,7 +5,7 @@ import time
 from itertools import takewhile
 from queue import SimpleQueue
 
-from orders_worker.attempt import Attempt, Result
+from orders_worker.attempt.attempt import Attempt, Result
 
 Mailbox = SimpleQueue[tuple[Attempt, Result | None] | None]
 """Where `(attempt, what came of it)` arrives from a slot, and None to have the dispatcher look around."""

@@ -4,8 +4,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from orders_worker.health import Vitals
-from orders_worker.probes import Probes
+from orders_worker.health.probes import Probes
+from orders_worker.health.reasons import Vitals
 from schema.runtime import logs
 from schema.runtime.waker import Bell
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from orders_worker.hand import Hand
+from orders_worker.dispatch.claims import Hand
 from schema.order import Fence
 from schema.queue import endings
 from schema.queue.endings import Ending

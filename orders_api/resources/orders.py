@@ -7,9 +7,9 @@ from uuid import UUID
 
 import falcon
 
-from orders_api.database import ConnectionLostError, Database
-from orders_api.entrance import Entrance
-from orders_api.lookup import Lookup
+from orders_api.database.placing import Entrance
+from orders_api.database.pool import ConnectionLostError, Database
+from orders_api.database.showing import Lookup
 from orders_api.problems import NoOrderIdError, OutcomeUnknownError
 from orders_api.requests import MAX_BATCH_BYTES, REPLAYED, idempotency_key, json_body
 from schema.errors import OrderNotFoundError, OrderNotTakenError

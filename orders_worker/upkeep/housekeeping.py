@@ -7,7 +7,7 @@ from datetime import datetime
 
 import psycopg
 
-from orders_worker.lookout import Look, Lookout
+from orders_worker.upkeep.detector import Look, Lookout
 from schema import revision
 from schema.errors import StartError
 from schema.queue import idempotency, rescue, retries, tally, wake, workers

@@ -2,8 +2,8 @@
 
 from uuid import UUID
 
-from orders_api.database import Database
-from orders_api.together import PATIENCE_SECONDS, Together
+from orders_api.database.coalescer import PATIENCE_SECONDS, Together
+from orders_api.database.pool import Database
 from schema.reports import show
 
 

@@ -5,8 +5,8 @@ from uuid import UUID
 
 import psycopg
 
-from orders_api.database import Database
-from orders_api.together import PATIENCE_SECONDS, Together
+from orders_api.database.coalescer import PATIENCE_SECONDS, Together
+from orders_api.database.pool import Database
 from schema.errors import OrderNotTakenError
 from schema.order import NewOrder
 from schema.queue import submit

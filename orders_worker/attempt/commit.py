@@ -6,7 +6,7 @@ from enum import Enum, auto
 
 import psycopg
 
-from orders_worker.transaction import MARK, HandlerConnection, TransactionOverError
+from orders_worker.attempt.transaction import MARK, HandlerConnection, TransactionOverError
 from schema.errors import DatabaseUnavailableError
 from schema.order import Fence
 from schema.queue import completion

@@ -1,0 +1,47 @@
+"""Import the handler that `ORDERS_HANDLER` names, and refuse what can't be one."""
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+
+from orders_worker.handler import Handler
+from schema.errors import SettingError
+from schema.runtime.signals import StoppedError
+
+
+def load(name: str) -> Handler:
+    """Import `package.module:callable`, looking in the current folder too; `SettingError` if it can't be."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise SettingError("ORDERS_HANDLER", name, "expected package.module:callable")
+    try:
+        handler = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            handler = getattr(handler, part)
+    except StoppedError:
+        raise
+    except (Exception, SystemExit) as error:
+        reason = " ".join(str(error).split())
+        raise SettingError(
+            "ORDERS_HANDLER", name, f"it can't be imported: {type(error).__name__}: {reason}"
+        ) from error
+    if not callable(handler):
+        raise SettingError("ORDERS_HANDLER", name, "expected something callable")
+    if not _takes_two(handler):
+        raise SettingError("ORDERS_HANDLER", name, "expected a callable that takes (order, context)")
+    if inspect.iscoroutinefunction(handler) or inspect.isgeneratorfunction(handler):
+        raise SettingError("ORDERS_HANDLER", name, "expected a plain function: calling this one runs nothing")
+    return handler
+
+
+def _takes_two(handler: object) -> bool:
+    try:
+        inspect.signature(handler).bind(None, None)  # type: ignore[arg-type]  # callable, as was checked
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # some built-ins do not tell
+    return True

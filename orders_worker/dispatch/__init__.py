@@ -1,0 +1,1 @@
+"""The main loop: claims out of the database, finished orders back in."""

@@ -1,0 +1,1 @@
+"""Whether this worker gets on, in the log and for its supervisor."""
