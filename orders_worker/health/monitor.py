@@ -7,7 +7,7 @@ from collections.abc import Callable
 from orders_worker.health.probes import Probes
 from orders_worker.health.reasons import Vitals
 from schema.runtime import logs
-from schema.runtime.waker import Bell
+from schema.runtime.waker import Waker
 
 LOOK_SECONDS = 1.0
 STEADY_SECONDS = 1.0
@@ -26,7 +26,7 @@ class Watch:
         self._vitals = vitals
         self._probes = probes
         self._worker_id = worker_id
-        self._bell = Bell()
+        self._waker = Waker()
         self._stopped = False
         self._told: list[str] = []
         self._seen: list[str] = []
@@ -42,7 +42,7 @@ class Watch:
     def stop(self) -> None:
         """End the thread; probes are refused from now on."""
         self._stopped = True
-        self._bell.ring()
+        self._waker.wake()
         if self._probes is not None:
             self._probes.wake()
         self._thread.join(timeout=5)
@@ -55,8 +55,8 @@ class Watch:
                 self._wait()
             except Exception as error:  # noqa: BLE001 - whatever it is, the watch goes on
                 _log.error("watch_failed", error=error)
-                self._bell.wait(LOOK_SECONDS, connection=None)
-        self._bell.close()
+                self._waker.wait(LOOK_SECONDS, connection=None)
+        self._waker.close()
         if self._probes is not None:
             self._probes.close()
 
@@ -76,6 +76,6 @@ class Watch:
 
     def _wait(self) -> None:
         if self._probes is None:
-            self._bell.wait(LOOK_SECONDS, connection=None)
+            self._waker.wait(LOOK_SECONDS, connection=None)
         else:
             self._probes.serve(LOOK_SECONDS)

@@ -7,7 +7,7 @@ from orders_worker.dispatch.claims import Hand
 from schema.queue import workers
 from schema.runtime import logs
 from schema.runtime.connection import Connection
-from schema.runtime.waker import Bell
+from schema.runtime.waker import Waker
 from schema.runtime.watchdog import Pulse
 
 RETRY_SECONDS = 0.3
@@ -38,7 +38,7 @@ class Heartbeat:
         self._connect = connect
         self._interval = lease_seconds / 3
         self._on_death = on_death
-        self._bell = Bell()
+        self._waker = Waker()
         self._stopped = False
         self._connection: Connection | None = None
         self._worker_id = ""
@@ -53,7 +53,7 @@ class Heartbeat:
     def stop(self) -> None:
         """End the thread and its session."""
         self._stopped = True
-        self._bell.ring()
+        self._waker.wake()
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
@@ -68,7 +68,7 @@ class Heartbeat:
                 self.pulse.miss(error)
                 self._disconnect()
                 pause = RETRY_SECONDS
-            self._bell.wait(pause, connection=self._connection)
+            self._waker.wait(pause, connection=self._connection)
         self._disconnect()
 
     def _beat(self) -> bool:

@@ -14,7 +14,7 @@ from schema.queue import idempotency, rescue, retries, tally, wake, workers
 from schema.queue.due import Due
 from schema.runtime import logs
 from schema.runtime.connection import REPLY_SECONDS, Connection, statement_timeout_seconds
-from schema.runtime.waker import Bell
+from schema.runtime.waker import Waker
 from schema.runtime.watchdog import Pulse
 
 TICK_SECONDS = 1.9
@@ -68,7 +68,7 @@ class Housekeeping:
         self._connect = connect
         self._on_orders = on_orders
         self._worker_id = worker_id
-        self._bell = Bell()
+        self._waker = Waker()
         self._stopped = False
         self._connection: Connection | None = None
         self._lookout = Lookout()
@@ -90,7 +90,7 @@ class Housekeeping:
     def stop(self) -> None:
         """End the thread and its connection."""
         self._stopped = True
-        self._bell.ring()
+        self._waker.wake()
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
@@ -101,14 +101,14 @@ class Housekeeping:
                 connection = self._connected()
                 if time.monotonic() >= tick_at:
                     tick_at = time.monotonic() + self._tick(connection)
-                self._bell.wait(tick_at - time.monotonic(), connection=connection)
+                self._waker.wait(tick_at - time.monotonic(), connection=connection)
                 self._hear(connection)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next tick tries again
                 self._disconnect(error)
-                self._bell.wait(RETRY_SECONDS, connection=None)
+                self._waker.wait(RETRY_SECONDS, connection=None)
         if self._connection is not None:
             self._connection.close()
-        self._bell.close()
+        self._waker.close()
 
     def _connected(self) -> Connection:
         if self._connection is None:

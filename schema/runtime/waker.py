@@ -8,21 +8,24 @@ from typing import Any
 import psycopg
 
 
-class Bell:
-    """Rings once for any number of calls; a thread waits for it and for a connection at the same time."""
+class Waker:
+    """A self-pipe: a thread waits for it and for its connection at the same time.
+
+    Any number of calls before the wait ends count as one.
+    """
 
     def __init__(self) -> None:
         self._inside, self._outside = socket.socketpair()
         self._inside.settimeout(0)
         self._outside.settimeout(0)
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake the waiting thread, now or when it next waits."""
-        with contextlib.suppress(OSError):  # it has rung often enough to be heard, or nobody waits any more
+        with contextlib.suppress(OSError):  # the pipe is full, so the wait ends anyway; or it is closed
             self._outside.send(b"!")
 
     def wait(self, seconds: float, *, connection: psycopg.Connection[Any] | None) -> None:
-        """Wait until it rings, the server says something on `connection` or hangs up, or time is over."""
+        """Wait for a call of `wake`, for data or a hang-up on `connection`, or until the time is over."""
         poll = select.poll()
         poll.register(self._inside, select.POLLIN)
         if connection is not None and not connection.closed:
@@ -32,6 +35,6 @@ class Bell:
             self._inside.recv(4096)
 
     def close(self) -> None:
-        """Let go of the sockets; nobody may wait any more."""
+        """Close the sockets. No thread may wait any more."""
         self._inside.close()
         self._outside.close()

@@ -19,7 +19,7 @@ from schema.queue.workers import Registration
 from schema.runtime.connection import Connection
 from schema.runtime.reconnecting import Link
 from schema.runtime.signals import StopSignals
-from schema.runtime.waker import Bell
+from schema.runtime.waker import Waker
 from schema.states import Outcome
 
 BEGAN = datetime(2031, 5, 1, tzinfo=UTC)
@@ -249,14 +249,14 @@ def test_pauses_between_tries_to_connect_grow_to_two_seconds(clock: Clock) -> No
 
 
 @pytest.fixture
-def bell() -> Iterator[Bell]:
-    bell = Bell()
-    yield bell
-    bell.close()
+def waker() -> Iterator[Waker]:
+    waker = Waker()
+    yield waker
+    waker.close()
 
 
-def test_bell_that_was_rung_often_is_heard_and_not_clogged(bell: Bell) -> None:
+def test_bell_that_was_rung_often_is_heard_and_not_clogged(waker: Waker) -> None:
     for _ in range(100_000):
-        bell.ring()
+        waker.wake()
 
-    bell.wait(60, connection=None)
+    waker.wait(60, connection=None)
