@@ -15,7 +15,7 @@ from orders_worker.dispatch.slots import Mailbox, Slots
 from orders_worker.handler import Handler
 from orders_worker.health.monitor import Watch
 from orders_worker.health.probes import Probes
-from orders_worker.health.reasons import Vitals
+from orders_worker.health.reasons import Health
 from orders_worker.upkeep.heartbeat import Heartbeat
 from orders_worker.upkeep.housekeeping import Housekeeping
 from schema.queue import workers
@@ -79,9 +79,9 @@ def run(
     )
     heartbeat = _heartbeat(config, url=url, hand=hand, dispatcher=dispatcher)
     housekeeping = _housekeeping(url, hand=hand, mailbox=mailbox)
-    vitals = _vitals(dispatcher, link, heartbeat=heartbeat, housekeeping=housekeeping, work=work)
-    probes = Probes(listener, vitals) if listener else None
-    watch = Watch(vitals, probes=probes, worker_id=lambda: hand.worker_id)
+    health = _health(dispatcher, link, heartbeat=heartbeat, housekeeping=housekeeping, work=work)
+    probes = Probes(listener, health) if listener else None
+    watch = Watch(health, probes=probes, worker_id=lambda: hand.worker_id)
     _work_on(dispatcher, slots, beside=(watch, heartbeat, housekeeping))
     return _status(dispatcher, left_behind=len(hand))
 
@@ -113,16 +113,16 @@ def _housekeeping(url: str, *, hand: Hand, mailbox: Mailbox) -> Housekeeping:
     )
 
 
-def _vitals(
+def _health(
     dispatcher: Dispatcher, link: Link, *, heartbeat: Heartbeat, housekeeping: Housekeeping, work: Work
-) -> Vitals:
-    return Vitals(
+) -> Health:
+    return Health(
         rounds=dispatcher.rounds,
-        exchange=link.pulse,
+        exchange=link.watchdog,
         claims=dispatcher.claims,
-        heartbeat=heartbeat.pulse,
-        housekeeping=housekeeping.pulse,
-        connections=work.connections.pulse,
+        heartbeat=heartbeat.watchdog,
+        housekeeping=housekeeping.watchdog,
+        connections=work.connections.watchdog,
         schema=housekeeping.schema,
     )
 

@@ -78,7 +78,7 @@ def test_port_that_another_took_between_bind_and_listen_is_named() -> None:
         with bind("127.0.0.1", port, port_setting="ORDERS_HEALTH_PORT") as faster:
             faster.listen()
             with pytest.raises(SettingError, match=f"ORDERS_HEALTH_PORT is '{port}': the port is in use"):
-                Probes(listener, Patient().vitals)
+                Probes(listener, Patient().health)
 
 
 @needs_ipv6

@@ -10,7 +10,7 @@ import psycopg
 
 from orders_worker.attempt.transaction import HandlerConnection, TransactionError
 from schema.errors import DatabaseUnavailableError
-from schema.runtime.watchdog import Pulse
+from schema.runtime.watchdog import Watchdog
 
 STATEMENT_SECONDS = 600.0
 """How long one statement of a handler may take when the attempt itself has no limit."""
@@ -26,7 +26,7 @@ LOOK_SECONDS = 0.5
 class HandlerConnections:
     """Lends the few connections that handlers write through; opens none before one is asked for.
 
-    `pulse` beats with each loan, while somebody waits.
+    `watchdog` beats with each loan, while somebody waits.
     """
 
     def __init__(self, url: str, *, size: int, lease_seconds: float, timeout_seconds: float | None) -> None:
@@ -37,7 +37,7 @@ class HandlerConnections:
         self._idle: deque[HandlerConnection] = deque(maxlen=size)
         self._waiting = 0
         self._lock = threading.Lock()
-        self.pulse = Pulse(patience_seconds=LENT_LEASES * lease_seconds, resting=True)
+        self.watchdog = Watchdog(patience_seconds=LENT_LEASES * lease_seconds, resting=True)
 
     def lend(self, *, wanted: Callable[[], bool]) -> HandlerConnection:
         """Return a connection in a new transaction.
@@ -51,14 +51,14 @@ class HandlerConnections:
                     try:
                         connection = self._begun()
                     except DatabaseUnavailableError as error:
-                        self.pulse.miss(error)
+                        self.watchdog.fail(error)
                         self._places.release()
                         time.sleep(LOOK_SECONDS)
                     except BaseException:
                         self._places.release()
                         raise
                     else:
-                        self.pulse.beat()
+                        self.watchdog.beat()
                         return connection
         raise TransactionError("no connection for the handler's transaction could be had in time")
 
@@ -88,7 +88,7 @@ class HandlerConnections:
     def _count(self, change: int) -> None:
         with self._lock:
             self._waiting += change
-            self.pulse.expect(when=self._waiting > 0)
+            self.watchdog.expect(when=self._waiting > 0)
 
     def _begun(self) -> HandlerConnection:
         while True:

@@ -27,7 +27,7 @@ from schema.queue.workers import Registration
 from schema.runtime import logs
 from schema.runtime.connection import REPLY_SECONDS, Connection, is_refusal
 from schema.runtime.reconnecting import Link
-from schema.runtime.watchdog import Pulse
+from schema.runtime.watchdog import Watchdog
 from schema.states import Outcome
 
 IDLE_SECONDS = 60.0
@@ -74,8 +74,8 @@ class Dispatcher:
         self._stray_looks: list[float] = []
         self._suspicious = False
         self.exhausted = False
-        self.rounds = Pulse(patience_seconds=ROUND_SECONDS)
-        self.claims = Pulse(resting=True)
+        self.rounds = Watchdog(patience_seconds=ROUND_SECONDS)
+        self.claims = Watchdog(resting=True)
 
     def run(self) -> None:
         """Work until told to stop and nothing is in hand, or the time to wait for it is over."""
@@ -83,7 +83,7 @@ class Dispatcher:
             self.rounds.beat()
             if self._is_due():
                 self._turn()
-            self._link.pulse.expect(when=self._awaits())
+            self._link.watchdog.expect(when=self._awaits())
             self._collect(self._pause())
             self._give_up_overdue()
             if self._stop.hands_back():

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from orders_worker.health.probes import Probes
-from orders_worker.health.reasons import Vitals
+from orders_worker.health.reasons import Health
 from schema.runtime import logs
 from schema.runtime.waker import Waker
 
@@ -22,8 +22,8 @@ class Watch:
     `worker_id` returns the present id, which is another one after the database has declared the last dead.
     """
 
-    def __init__(self, vitals: Vitals, *, probes: Probes | None, worker_id: Callable[[], str]) -> None:
-        self._vitals = vitals
+    def __init__(self, health: Health, *, probes: Probes | None, worker_id: Callable[[], str]) -> None:
+        self._health = health
         self._probes = probes
         self._worker_id = worker_id
         self._waker = Waker()
@@ -61,15 +61,15 @@ class Watch:
             self._probes.close()
 
     def _look(self) -> None:
-        ailments = self._vitals.ailments()
-        names = [each.name for each in ailments]
+        reasons = self._health.reasons()
+        names = [each.name for each in reasons]
         if names != self._seen:
             self._seen, self._seen_at = names, time.monotonic()
         if names == self._told or time.monotonic() - self._seen_at < STEADY_SECONDS:
             return
         self._told = names
         if names:
-            detail = "; ".join(each.detail_and_error for each in ailments)
+            detail = "; ".join(each.detail_and_error for each in reasons)
             _log.error("worker_unhealthy", reasons=",".join(names), detail=detail)
         else:
             _log.info("worker_healthy")

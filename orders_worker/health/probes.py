@@ -10,7 +10,7 @@ import waitress.channel  # type: ignore[import-untyped]  # waitress has no type 
 import waitress.server  # type: ignore[import-untyped]
 import waitress.wasyncore  # type: ignore[import-untyped]
 
-from orders_worker.health.reasons import Ailment, Vitals
+from orders_worker.health.reasons import Reason, Health
 from schema.runtime import listening
 
 Answer = tuple[str, str, dict[str, Any]]
@@ -42,9 +42,9 @@ class Probes:
     Raises a `SettingError` if another listens on the port by now.
     """
 
-    def __init__(self, listener: socket.socket, vitals: Vitals) -> None:
+    def __init__(self, listener: socket.socket, health: Health) -> None:
         logging.getLogger("waitress").setLevel(logging.ERROR)
-        self._vitals = vitals
+        self._health = health
         self._channels: dict[int, Any] = {}
         listening.listen(listener, port_setting="ORDERS_HEALTH_PORT")
         self._server = waitress.server.create_server(
@@ -83,18 +83,18 @@ class Probes:
             )
         if method not in {"GET", "HEAD"}:
             return _problem(405, "Method Not Allowed", detail="This address answers GET and HEAD only.")
-        ailments = self._vitals.ailments()
+        reasons = self._health.reasons()
         if path == "/healthz":
-            ailments = [each for each in ailments if each.name == "rounds_stalled"]
-        if ailments:
-            return _not_ready(ailments)
+            reasons = [each for each in reasons if each.name == "rounds_stalled"]
+        if reasons:
+            return _not_ready(reasons)
         return "200 OK", "application/json", {"status": "up" if path == "/healthz" else "ready"}
 
 
-def _not_ready(ailments: list[Ailment]) -> Answer:
-    detail = "; ".join(each.detail for each in ailments)
+def _not_ready(reasons: list[Reason]) -> Answer:
+    detail = "; ".join(each.detail for each in reasons)
     status, media_type, document = _problem(503, "Not ready", detail=detail, kind="/problems/not-ready")
-    return status, media_type, {**document, "reasons": [each.name for each in ailments]}
+    return status, media_type, {**document, "reasons": [each.name for each in reasons]}
 
 
 def _problem(status: int, title: str, *, detail: str, kind: str = "about:blank") -> Answer:

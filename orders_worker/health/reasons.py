@@ -1,4 +1,4 @@
-"""Whether a worker gets on, judged by what its parts await. Nothing here asks the database, or waits."""
+"""Whether a worker makes progress, judged by its watchdogs. Nothing here asks the database, or waits."""
 
 from dataclasses import dataclass
 
@@ -6,14 +6,14 @@ import psycopg
 
 from schema.errors import DatabaseUnavailableError
 from schema.runtime import logs
-from schema.runtime.watchdog import Pulse
+from schema.runtime.watchdog import Watchdog
 
 
 @dataclass(frozen=True, slots=True)
-class Ailment:
-    """Why a worker does not get on: a `name` to alert on, a `detail` to read.
+class Reason:
+    """Why a worker makes no progress: a `name` to alert on, a `detail` to read.
 
-    The words of an `error` are for the log alone: they may name a host or a role, or be a user's trigger's.
+    Only the log shows the `error`: its words may name a host or a role, or come from a user's trigger.
     """
 
     name: str
@@ -27,30 +27,30 @@ class Ailment:
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
-    """What the parts of a worker await.
+class Health:
+    """The watchdogs of a worker's parts.
 
-    `rounds` are the dispatcher's, `exchange` the answer that some of them ask for, `claims` that what it
-    finds becomes this worker's, `connections` those of handlers, `schema` one that fits this release.
+    `rounds`: the main loop turns. `exchange`: the database answers it. `claims`: what it finds it can claim.
+    `connections`: a waiting handler gets one. `schema`: it fits this release.
     """
 
-    rounds: Pulse
-    exchange: Pulse
-    claims: Pulse
-    heartbeat: Pulse
-    housekeeping: Pulse
-    connections: Pulse
-    schema: Pulse
+    rounds: Watchdog
+    exchange: Watchdog
+    claims: Watchdog
+    heartbeat: Watchdog
+    housekeeping: Watchdog
+    connections: Watchdog
+    schema: Watchdog
 
-    def ailments(self) -> list[Ailment]:
-        """Return what keeps the worker from its work; nothing if all is well."""
-        weak = [_ailment(*each) for each in self._meanings() if each[0].weak]
-        if weak and self._database_is_silent():
-            weak = [each for each in weak if each.name == "rounds_stalled"]
-            weak.append(_ailment(self.housekeeping, "database_away", "no answer from the database"))
-        return list({ailment.name: ailment for ailment in weak}.values())
+    def reasons(self) -> list[Reason]:
+        """Return the reasons why the worker makes no progress, an empty list when it does."""
+        overdue = [_reason(*each) for each in self._meanings() if each[0].overdue]
+        if overdue and self._database_is_silent():
+            overdue = [each for each in overdue if each.name == "rounds_stalled"]
+            overdue.append(_reason(self.housekeeping, "database_away", "no answer from the database"))
+        return list({reason.name: reason for reason in overdue}.values())
 
-    def _meanings(self) -> list[tuple[Pulse, str, str]]:
+    def _meanings(self) -> list[tuple[Watchdog, str, str]]:
         return [
             (self.rounds, "rounds_stalled", "the main loop has not come round"),
             (self.exchange, "exchange_stalled", "nothing could be claimed or completed"),
@@ -67,14 +67,14 @@ class Vitals:
 
     def _database_is_silent(self) -> bool:
         awaited = [each for each in (self.exchange, self.heartbeat, self.housekeeping) if not each.resting]
-        return all(pulse.weak or pulse.error is not None for pulse in awaited)
+        return all(watchdog.overdue or watchdog.error is not None for watchdog in awaited)
 
 
-def _ailment(pulse: Pulse, name: str, words: str) -> Ailment:
-    error = pulse.error
-    return Ailment(
+def _reason(watchdog: Watchdog, name: str, words: str) -> Reason:
+    error = watchdog.error
+    return Reason(
         "database_read_only" if _says_read_only(error) else name,
-        f"{words} for {pulse.seconds:.0f} s",
+        f"{words} for {watchdog.seconds:.0f} s",
         error,
     )
 

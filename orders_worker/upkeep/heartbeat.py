@@ -8,7 +8,7 @@ from schema.queue import workers
 from schema.runtime import logs
 from schema.runtime.connection import Connection
 from schema.runtime.waker import Waker
-from schema.runtime.watchdog import Pulse
+from schema.runtime.watchdog import Watchdog
 
 RETRY_SECONDS = 0.3
 """Pause between tries to connect: the session lock must be taken again within a second."""
@@ -22,7 +22,7 @@ _log = logs.Log(__name__)
 class Heartbeat:
     """Beats three times a lease; holds the session lock that shows that the process lives.
 
-    `on_death` is called with the worker's id when the database has declared it dead. `pulse` beats when
+    `on_death` is called with the worker's id when the database has declared it dead. `watchdog` beats when
     the lease was renewed.
     """
 
@@ -43,7 +43,7 @@ class Heartbeat:
         self._connection: Connection | None = None
         self._worker_id = ""
         self._session_held = False
-        self.pulse = Pulse(patience_seconds=self._interval + OVERDUE_SECONDS)
+        self.watchdog = Watchdog(patience_seconds=self._interval + OVERDUE_SECONDS)
         self._thread = threading.Thread(target=self._run, name="orders-heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -65,7 +65,7 @@ class Heartbeat:
                 well = _note(well, now=True)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next beat tries again
                 well = _note(well, now=False, error=error)
-                self.pulse.miss(error)
+                self.watchdog.fail(error)
                 self._disconnect()
                 pause = RETRY_SECONDS
             self._waker.wait(pause, connection=self._connection)
@@ -80,7 +80,7 @@ class Heartbeat:
             connection, held.worker_id, held=held.order_ids, oldest_claim_at=held.oldest_claim_at
         )
         if beat.renewed:
-            self.pulse.beat()
+            self.watchdog.beat()
         if not beat.alive:
             self._on_death(held.worker_id)
         elif beat.cancel_requested:

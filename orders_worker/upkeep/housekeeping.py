@@ -15,7 +15,7 @@ from schema.queue.due import Due
 from schema.runtime import logs
 from schema.runtime.connection import REPLY_SECONDS, Connection, statement_timeout_seconds
 from schema.runtime.waker import Waker
-from schema.runtime.watchdog import Pulse
+from schema.runtime.watchdog import Watchdog
 
 TICK_SECONDS = 1.9
 GRACE_SECONDS = 0.05
@@ -53,9 +53,9 @@ class Every:
 class Housekeeping:
     """Runs in a thread with a connection of its own, which also receives the wake-ups.
 
-    `on_orders` is called when there may be something to claim; `worker_id` gives the present one, for the
-    log. `pulse` beats when the dead were looked for and their orders returned, `schema` with each look that
-    found a schema which fits.
+    Calls `on_orders` when there may be something to claim; `worker_id` returns the present id, for the log.
+    `watchdog` is beaten after each search for dead workers, `schema` after each check that found a schema
+    which fits.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class Housekeeping:
         self._prune_workers_now = Every(PRUNE_SECONDS)
         self._prune_keys_now = Every(PRUNE_SECONDS)
         self._check_schema_now = Every(SCHEMA_SECONDS)
-        self.pulse = Pulse()
-        self.schema = Pulse(patience_seconds=float("inf"))
+        self.watchdog = Watchdog()
+        self.schema = Watchdog(patience_seconds=float("inf"))
         self._thread = threading.Thread(target=self._run, name="orders-housekeeping", daemon=True)
 
     def start(self) -> None:
@@ -123,7 +123,7 @@ class Housekeeping:
         return self._connection
 
     def _disconnect(self, error: Exception) -> None:
-        self.pulse.miss(error)
+        self.watchdog.fail(error)
         self._lookout.blind()
         if self._connection is not None:
             _log.warning("housekeeping_lost", error=error)
@@ -182,7 +182,7 @@ class Housekeeping:
         if moved:
             _log.info("orders_rescued", count=moved)
         if self._look_found.counts:
-            self.pulse.beat()
+            self.watchdog.beat()
         return moved
 
     def _return_due(self, connection: Connection) -> int:
@@ -219,7 +219,7 @@ class Housekeeping:
             try:
                 revision.check(connection)
             except StartError as error:
-                self.schema.miss(error)
+                self.schema.fail(error)
                 self._check_schema_now.again()
             else:
                 self.schema.beat()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from schema.runtime import logs
 from schema.runtime.connection import Connection
-from schema.runtime.watchdog import Pulse
+from schema.runtime.watchdog import Watchdog
 
 PAUSE_SECONDS = 0.1
 PAUSE_CEILING_SECONDS = 2.0
@@ -18,7 +18,7 @@ class Link:
     """Keeps one connection; after a loss the pauses between tries grow up to two seconds.
 
     `retry_at` is when to try again, on the clock of `time.monotonic()`; `broken` until a try succeeds.
-    `pulse` is expected with each use and beats with each success.
+    `watchdog` is expected with each use and beats with each success.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Link:
         self._connection: Connection | None = None
         self._failures = 0
         self.retry_at = 0.0
-        self.pulse = Pulse(clock=clock)
+        self.watchdog = Watchdog(clock=clock)
 
     @property
     def broken(self) -> bool:
@@ -38,7 +38,7 @@ class Link:
 
     def connection(self) -> Connection:
         """Return the connection, opening one if need be."""
-        self.pulse.expect(when=True)
+        self.watchdog.expect(when=True)
         if self._connection is None:
             self._connection = self._connect()
         return self._connection
@@ -47,7 +47,7 @@ class Link:
         """Drop the connection after a failure."""
         if not self.broken:
             _log.warning("database_lost", error=error)
-        self.pulse.miss(error)
+        self.watchdog.fail(error)
         self.close()
         pause = min(PAUSE_SECONDS * 2.0**self._failures, PAUSE_CEILING_SECONDS)
         self.retry_at = self._clock() + pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
@@ -57,7 +57,7 @@ class Link:
         """Take note of a success."""
         if self.broken:
             _log.info("database_back")
-        self.pulse.beat()
+        self.watchdog.beat()
         self._failures = 0
 
     def close(self) -> None:

@@ -1,26 +1,26 @@
-"""The sign of life of one thing that a worker awaits again and again: an answer, a beat, a tick, a claim."""
+"""A watchdog timer for one thing that a thread does again and again: an answer, a beat, a tick, a claim."""
 
 import time
 from collections.abc import Callable
 
-PATIENCE_SECONDS = 6.0
-"""How long what comes about every second may stay away before somebody should know."""
+OVERDUE_SECONDS = 6.0
+"""How long a thing that comes about every second may stay away before its watchdog is overdue."""
 
 FAILING_SECONDS = 5.0
-"""How long every try may fail before somebody should know."""
+"""How long every try may fail before the watchdog is overdue."""
 
 
-class Pulse:
-    """Given by whoever awaits the thing, felt by any thread.
+class Watchdog:
+    """Overdue when not beaten for `patience_seconds`, or when every try failed for `FAILING_SECONDS`.
 
-    It is weak when the thing did not come for `patience_seconds`, or when every try failed for five. At
-    rest nothing is awaited, and that is well. `error` is what the last try failed of, None if it did not.
+    At rest it expects nothing and is never overdue. `error` is what the last try raised, None after a beat.
+    One thread beats it, any thread may read it.
     """
 
     def __init__(
         self,
         *,
-        patience_seconds: float = PATIENCE_SECONDS,
+        patience_seconds: float = OVERDUE_SECONDS,
         resting: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -31,19 +31,19 @@ class Pulse:
         self.error: BaseException | None = None
 
     def beat(self) -> None:
-        """Note that it came; it is awaited again."""
+        """Record a success, and expect the next one from now on."""
         self._since = self._clock()
         self._failing_since = self.error = None
 
-    def miss(self, error: BaseException) -> None:
-        """Note that a try failed."""
+    def fail(self, error: BaseException) -> None:
+        """Record a failed try."""
         self.expect(when=True)
         if self._failing_since is None:
             self._failing_since = self._clock()
         self.error = error
 
     def expect(self, *, when: bool) -> None:
-        """Await it from now on, unless it is awaited already; or rest, unless `when`."""
+        """Expect a beat from now on, unless one is expected already. With `when` False, rest."""
         if not when:
             self._since = self._failing_since = self.error = None
         elif self._since is None:
@@ -51,18 +51,18 @@ class Pulse:
 
     @property
     def resting(self) -> bool:
-        """Whether nothing is awaited."""
+        """Whether no beat is expected."""
         return self._since is None
 
     @property
     def seconds(self) -> float:
-        """For how long it has been awaited."""
+        """How long the next beat has been expected."""
         since = self._since
         return 0.0 if since is None else self._clock() - since
 
     @property
-    def weak(self) -> bool:
-        """Whether it has been missed for too long."""
+    def overdue(self) -> bool:
+        """Whether the beat is late, or tries have failed for too long."""
         failing_since = self._failing_since
         failing_seconds = 0.0 if failing_since is None else self._clock() - failing_since
         return self.seconds > self._patience_seconds or failing_seconds > FAILING_SECONDS

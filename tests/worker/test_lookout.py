@@ -77,7 +77,7 @@ def test_chore_that_waits_for_a_lock_ends_the_looking_for_the_dead_once_and_not_
     housekeeping = start_housekeeping()
 
     wait_until(is_dead, seconds=60)
-    wait_until(lambda: not housekeeping.pulse.weak, seconds=60)
+    wait_until(lambda: not housekeeping.watchdog.overdue, seconds=60)
 
 
 def test_housekeeping_that_can_look_for_nobody_is_missed(
@@ -89,7 +89,7 @@ def test_housekeeping_that_can_look_for_nobody_is_missed(
 
     housekeeping = start_housekeeping()
 
-    wait_until(lambda: housekeeping.pulse.weak)
+    wait_until(lambda: housekeeping.watchdog.overdue)
 
 
 def test_dead_are_declared_also_when_nobody_can_tell_what_there_is_to_do(

@@ -15,12 +15,12 @@ import pytest
 from orders_worker.attempt.pool import HandlerConnections
 from orders_worker.health.monitor import Watch
 from orders_worker.health.probes import Probes
-from orders_worker.health.reasons import Vitals
+from orders_worker.health.reasons import Health
 from schema.errors import DatabaseUnavailableError
 from schema.runtime.connection import Connection
 from schema.runtime.listening import bind
 from schema.runtime.reconnecting import Link
-from schema.runtime.watchdog import Pulse
+from schema.runtime.watchdog import Watchdog
 
 THREADS = ("exchange", "heartbeat", "housekeeping")
 
@@ -40,41 +40,41 @@ class Patient:
         self.clock = Clock()
         patience = {"rounds": 150.0, "heartbeat": 6.3, "connections": 30.0, "schema": float("inf")}
         resting = {"claims", "connections"}
-        self.pulses = {
-            field.name: Pulse(
+        self.watchdogs = {
+            field.name: Watchdog(
                 patience_seconds=patience.get(field.name, 6.0),
                 resting=field.name in resting,
                 clock=self.clock,
             )
-            for field in dataclasses.fields(Vitals)
+            for field in dataclasses.fields(Health)
         }
-        self.vitals = Vitals(**self.pulses)
+        self.health = Health(**self.watchdogs)
 
     def lives(self, seconds: float, *, without: tuple[str, ...] = ()) -> None:
         """Let time pass in which all but some get what they await."""
         for _ in range(round(seconds / 0.5)):
             self.clock.now += 0.5
-            for name, pulse in self.pulses.items():
-                if name not in without and not pulse.resting:
-                    pulse.beat()
+            for name, watchdog in self.watchdogs.items():
+                if name not in without and not watchdog.resting:
+                    watchdog.beat()
 
     def misses(self, name: str, error: Exception, *, seconds: float) -> None:
         """Let time pass in which the tries of one fail."""
         for _ in range(round(seconds / 0.5)):
-            self.pulses[name].miss(error)
+            self.watchdogs[name].fail(error)
             self.lives(0.5, without=(name,))
 
     @property
-    def ailments(self) -> list[str]:
-        return [ailment.name for ailment in self.vitals.ailments()]
+    def reasons(self) -> list[str]:
+        return [reason.name for reason in self.health.reasons()]
 
     @property
     def detail(self) -> str:
-        return "; ".join(ailment.detail for ailment in self.vitals.ailments())
+        return "; ".join(reason.detail for reason in self.health.reasons())
 
     @property
     def logged(self) -> str:
-        return "; ".join(ailment.detail_and_error for ailment in self.vitals.ailments())
+        return "; ".join(reason.detail_and_error for reason in self.health.reasons())
 
 
 def unavailable(words: str) -> DatabaseUnavailableError:
@@ -106,13 +106,13 @@ def test_what_stays_away_is_an_ailment_when_patience_is_over(
     patient: Patient, silent: tuple[str, ...], well_for: float, then: list[str]
 ) -> None:
     patient.lives(well_for, without=silent)
-    assert patient.ailments == []
+    assert patient.reasons == []
 
     patient.lives(0.5, without=silent)
-    assert set(patient.ailments) >= set(then)
+    assert set(patient.reasons) >= set(then)
 
     patient.lives(0.5)
-    assert patient.ailments == []
+    assert patient.reasons == []
 
 
 @pytest.mark.parametrize(
@@ -129,57 +129,57 @@ def test_what_fails_for_five_seconds_is_an_ailment_that_names_the_last_error(
     patient: Patient, failing: str, name: str
 ) -> None:
     patient.misses(failing, unavailable("connection refused"), seconds=5)
-    assert patient.ailments == []
+    assert patient.reasons == []
 
     patient.misses(failing, unavailable("too many connections"), seconds=0.5)
-    assert patient.ailments == [name]
+    assert patient.reasons == [name]
     assert patient.logged.endswith(" s: DatabaseUnavailableError: too many connections")
     assert patient.detail.endswith(" s")
 
-    patient.pulses[failing].beat()
-    assert patient.ailments == []
+    patient.watchdogs[failing].beat()
+    assert patient.reasons == []
 
 
 def test_dispatcher_with_nothing_to_ask_for_is_not_missed(patient: Patient) -> None:
-    patient.pulses["exchange"].expect(when=False)
+    patient.watchdogs["exchange"].expect(when=False)
     patient.lives(3600, without=("exchange",))
-    assert patient.ailments == []
+    assert patient.reasons == []
 
-    patient.pulses["exchange"].expect(when=True)
+    patient.watchdogs["exchange"].expect(when=True)
     patient.lives(6, without=("exchange",))
-    assert patient.ailments == []
+    assert patient.reasons == []
 
     patient.lives(0.5, without=("exchange",))
-    assert patient.ailments == ["exchange_stalled"]
+    assert patient.reasons == ["exchange_stalled"]
 
 
 def test_expecting_again_what_is_expected_already_grants_no_new_patience(patient: Patient) -> None:
     for _ in range(13):
-        patient.pulses["exchange"].expect(when=True)
+        patient.watchdogs["exchange"].expect(when=True)
         patient.lives(0.5, without=("exchange",))
 
-    assert patient.ailments == ["exchange_stalled"]
+    assert patient.reasons == ["exchange_stalled"]
 
 
 def test_claims_that_are_undone_are_an_ailment_until_one_succeeds_or_the_line_is_empty(
     patient: Patient,
 ) -> None:
-    patient.pulses["claims"].expect(when=True)
+    patient.watchdogs["claims"].expect(when=True)
     patient.lives(6.5, without=("claims",))
-    assert patient.ailments == ["claims_suppressed"]
+    assert patient.reasons == ["claims_suppressed"]
 
-    patient.pulses["claims"].expect(when=False)
-    assert patient.ailments == []
+    patient.watchdogs["claims"].expect(when=False)
+    assert patient.reasons == []
 
 
 def test_database_that_answers_no_thread_is_one_ailment_and_not_one_each(patient: Patient) -> None:
-    patient.pulses["connections"].expect(when=True)
+    patient.watchdogs["connections"].expect(when=True)
     for _ in range(80):
         for name in (*THREADS, "connections"):
-            patient.pulses[name].miss(DatabaseUnavailableError("connection refused"))
+            patient.watchdogs[name].fail(DatabaseUnavailableError("connection refused"))
         patient.lives(0.5, without=(*THREADS, "connections"))
 
-    assert patient.ailments == ["database_away"]
+    assert patient.reasons == ["database_away"]
     assert "no answer from the database for 40 s" in patient.detail
     assert "connection refused" in patient.logged
 
@@ -187,10 +187,10 @@ def test_database_that_answers_no_thread_is_one_ailment_and_not_one_each(patient
 def test_busy_worker_whose_other_threads_get_no_answer_says_that_the_database_is_away(
     patient: Patient,
 ) -> None:
-    patient.pulses["exchange"].expect(when=False)
+    patient.watchdogs["exchange"].expect(when=False)
     patient.lives(7, without=THREADS)
 
-    assert patient.ailments == ["database_away"]
+    assert patient.reasons == ["database_away"]
 
 
 @pytest.mark.parametrize(
@@ -208,11 +208,11 @@ def test_busy_worker_whose_other_threads_get_no_answer_says_that_the_database_is
 )
 def test_read_only_server_is_named_whatever_it_keeps_from_working(patient: Patient, error: Exception) -> None:
     patient.misses("exchange", error, seconds=6)
-    assert patient.ailments == ["database_read_only"]
+    assert patient.reasons == ["database_read_only"]
 
     for name in THREADS:
-        patient.pulses[name].miss(error)
-    assert patient.ailments == ["database_read_only"]
+        patient.watchdogs[name].fail(error)
+    assert patient.reasons == ["database_read_only"]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_error_that_has_read_only_among_its_words_is_no_sign_of_a_read_only_serv
 ) -> None:
     patient.misses("exchange", error, seconds=6)
 
-    assert patient.ailments == ["exchange_stalled"]
+    assert patient.reasons == ["exchange_stalled"]
 
 
 def test_dispatcher_that_rested_awaits_an_answer_as_soon_as_it_uses_its_link() -> None:
@@ -237,29 +237,29 @@ def test_dispatcher_that_rested_awaits_an_answer_as_soon_as_it_uses_its_link() -
         raise DatabaseUnavailableError
 
     link = Link(connect)
-    link.pulse.expect(when=False)
+    link.watchdog.expect(when=False)
 
     with pytest.raises(DatabaseUnavailableError):
         link.connection()
 
-    assert not link.pulse.resting
+    assert not link.watchdog.resting
 
 
 def test_pool_of_connections_is_at_rest_unless_somebody_waits_for_one(
     database_url: str, wait_until: Callable[..., Any]
 ) -> None:
     connections = HandlerConnections(database_url, size=1, lease_seconds=10, timeout_seconds=10)
-    assert connections.pulse.resting
+    assert connections.watchdog.resting
     lent = connections.lend(wanted=lambda: True)
-    assert connections.pulse.resting
+    assert connections.watchdog.resting
 
     with ThreadPoolExecutor() as handlers:
         waiting = handlers.submit(connections.lend, wanted=lambda: True)
-        wait_until(lambda: not connections.pulse.resting)
+        wait_until(lambda: not connections.watchdog.resting)
         connections.take_back(lent)
         again = waiting.result()
 
-    assert connections.pulse.resting
+    assert connections.watchdog.resting
     again.end()
     again.close()
 
@@ -273,7 +273,7 @@ def test_watch_names_the_worker_that_is_meant_also_when_it_goes_on_under_another
     worker_id = "w-1"
     patient.lives(7, without=("exchange",))
     with caplog.at_level("INFO", "orders_worker"):
-        watch = Watch(patient.vitals, probes=None, worker_id=lambda: worker_id)
+        watch = Watch(patient.health, probes=None, worker_id=lambda: worker_id)
         watch.start()
         wait_until(lambda: told() == [("worker_unhealthy", "w-1")])
         worker_id = "w-2"
@@ -285,7 +285,7 @@ def test_watch_names_the_worker_that_is_meant_also_when_it_goes_on_under_another
 @pytest.fixture
 def probes(patient: Patient) -> Iterator[Probes]:
     """The patient's probes, answered from a thread."""
-    server = Probes(bind("127.0.0.1", 0, port_setting="ORDERS_HEALTH_PORT"), patient.vitals)
+    server = Probes(bind("127.0.0.1", 0, port_setting="ORDERS_HEALTH_PORT"), patient.health)
     over = threading.Event()
 
     def serve() -> None:
