@@ -1,4 +1,4 @@
-"""One worker process, put together: dispatcher, slots, heartbeat, housekeeping and watch."""
+"""One worker process, assembled: dispatcher, slots, heartbeat, housekeeping and monitor."""
 
 import functools
 import os
@@ -13,7 +13,7 @@ from orders_worker.dispatch.dispatcher import Dispatcher
 from orders_worker.dispatch.shutdown import Stop
 from orders_worker.dispatch.slots import Mailbox, Slots
 from orders_worker.handler import Handler
-from orders_worker.health.monitor import Watch
+from orders_worker.health.monitor import Monitor
 from orders_worker.health.probes import Probes
 from orders_worker.health.reasons import Health
 from orders_worker.upkeep.heartbeat import Heartbeat
@@ -81,12 +81,14 @@ def run(
     housekeeping = _housekeeping(url, hand=hand, mailbox=mailbox)
     health = _health(dispatcher, link, heartbeat=heartbeat, housekeeping=housekeeping, work=work)
     probes = Probes(listener, health) if listener else None
-    watch = Watch(health, probes=probes, worker_id=lambda: hand.worker_id)
-    _work_on(dispatcher, slots, beside=(watch, heartbeat, housekeeping))
+    monitor = Monitor(health, probes=probes, worker_id=lambda: hand.worker_id)
+    _work_on(dispatcher, slots, beside=(monitor, heartbeat, housekeeping))
     return _status(dispatcher, left_behind=len(hand))
 
 
-def _work_on(dispatcher: Dispatcher, slots: Slots, *, beside: tuple[Watch, Heartbeat, Housekeeping]) -> None:
+def _work_on(
+    dispatcher: Dispatcher, slots: Slots, *, beside: tuple[Monitor, Heartbeat, Housekeeping]
+) -> None:
     for each in beside:
         each.start()
     dispatcher.run()

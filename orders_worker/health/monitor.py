@@ -1,4 +1,4 @@
-"""The watch: looks at the worker's vitals every second, logs what changed, and answers probes meanwhile."""
+"""The monitor: checks the worker's health every second, logs each change, and answers probes meanwhile."""
 
 import threading
 import time
@@ -11,13 +11,13 @@ from schema.runtime.waker import Waker
 
 LOOK_SECONDS = 1.0
 STEADY_SECONDS = 1.0
-"""How long a state must have lasted to be told: when a fault ends, the threads recover one by one."""
+"""How long a state must last before it is logged: when a fault ends, the threads recover one by one."""
 
 _log = logs.Log(__name__)
 
 
-class Watch:
-    """Runs in a thread of its own, so that a stall of any other does not stay silent.
+class Monitor:
+    """Runs in a thread of its own, so that it can report that any other stalls.
 
     `worker_id` returns the present id, which is another one after the database has declared the last dead.
     """
@@ -31,7 +31,7 @@ class Watch:
         self._told: list[str] = []
         self._seen: list[str] = []
         self._seen_at = 0.0
-        self._thread = threading.Thread(target=self._run, name="orders-watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="orders-monitor", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -53,8 +53,8 @@ class Watch:
             try:
                 self._look()
                 self._wait()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the watch goes on
-                _log.error("watch_failed", error=error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the monitor goes on
+                _log.error("monitor_failed", error=error)
                 self._waker.wait(LOOK_SECONDS, connection=None)
         self._waker.close()
         if self._probes is not None:

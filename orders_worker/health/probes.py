@@ -10,7 +10,7 @@ import waitress.channel  # type: ignore[import-untyped]  # waitress has no type 
 import waitress.server  # type: ignore[import-untyped]
 import waitress.wasyncore  # type: ignore[import-untyped]
 
-from orders_worker.health.reasons import Reason, Health
+from orders_worker.health.reasons import Health, Reason
 from schema.runtime import listening
 
 Answer = tuple[str, str, dict[str, Any]]

@@ -1,4 +1,4 @@
-"""The lookout: looks for dead workers, and judges nobody while the living could not be heard either."""
+"""The failure detector: declares silent workers dead, but only while it could have heard the living."""
 
 import time
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from schema.runtime import logs
 from schema.runtime.connection import Connection
 
 STALL_SECONDS = 4.0
-"""Two looks that are further apart than this tell of a server or pooler that stood still: when it goes on,
-the look may come before the beats that were held up with it."""
+"""Two runs further apart than this show that the server or a pooler stood still. The first run after that
+may come before the heartbeats that were held up with it."""
 
 _log = logs.Log(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What one look found to do, and whether it counts as one for the dead.
+class Detected:
+    """The chores that are `due`, and whether this run `counts`: one after a stall declares nobody dead.
 
-    `next_seconds` is after how long a worker that is suspected will be dead, None if nobody is suspected.
+    `next_seconds` says in how many seconds the next suspected worker will be dead, None without a suspect.
     """
 
     due: Due
@@ -30,56 +30,53 @@ class Look:
     next_seconds: float | None = None
 
 
-class Lookout:
+class FailureDetector:
     """Knows how long this process has been able to see the server without a break."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._began_at = clock()
-        self._looked_at = clock()
+        self._ran_at = clock()
         self._blind_until: float | None = None
 
     def blind(self) -> None:
-        """Take note that nothing could be seen until now: everybody gets a whole lease to be heard again."""
+        """Record that nothing could be seen until now: every worker gets a whole lease to be heard again."""
         self._blind_until = self._clock()
 
-    def look(self, connection: Connection) -> Look:
-        """See what there is to do, and declare the dead dead.
-
-        It does not count, and nobody is declared, if the look before it is `STALL_SECONDS` old.
-        """
-        with connection.transaction() as look:
-            todo = _due(connection)
+    def detect(self, connection: Connection) -> Detected:
+        """Ask which chores are due, and declare dead workers dead. Commits, unless the server stood still."""
+        with connection.transaction() as transaction:
+            chores = _due(connection)
             declared = rescue.declare_dead(
                 connection,
                 watched_seconds=self._seconds_since(self._blind_until),
                 running_seconds=self._seconds_since(self._began_at),
             )
-            looked_at, self._looked_at = self._looked_at, self._clock()
-            gap = self._looked_at - looked_at
+            ran_at, self._ran_at = self._ran_at, self._clock()
+            gap = self._ran_at - ran_at
             if gap >= STALL_SECONDS:
-                raise psycopg.Rollback(look)
+                raise psycopg.Rollback(transaction)
         if gap >= STALL_SECONDS:
             self.blind()
-            _log.warning("look_for_the_dead_discarded", seconds=round(gap, 1))
-            return Look(todo, counts=False)
+            _log.warning("detection_discarded", seconds=round(gap, 1))
+            return Detected(chores, counts=False)
         for worker_id in declared.dead:
             _log.warning("worker_declared_dead", dead_worker_id=worker_id)
-        todo = todo._replace(sweep=todo.sweep or bool(declared.dead))
-        return Look(todo, counts=True, next_seconds=declared.next_seconds)
+        chores = chores._replace(sweep=chores.sweep or bool(declared.dead))
+        return Detected(chores, counts=True, next_seconds=declared.next_seconds)
 
     def _seconds_since(self, moment: float | None) -> float:
-        """Return the seconds since `moment`; for ever if there was none."""
+        """Return the seconds since `moment`, infinity for None."""
         return float("inf") if moment is None else self._clock() - moment
 
 
 def _due(connection: Connection) -> Due:
-    """Ask what there is to do, but look for the dead also if that can't be told: then it is everything."""
+    """Ask which chores are due. When that fails, all are: dead workers must be found all the same."""
     try:
         with connection.transaction():
             return due.due(connection)
     except psycopg.DatabaseError as error:
         if connection.closed:
             raise
-        _log.error("chores_untold", error=error)
+        _log.error("chores_unknown", error=error)
         return Due()

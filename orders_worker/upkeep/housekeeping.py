@@ -7,7 +7,7 @@ from datetime import datetime
 
 import psycopg
 
-from orders_worker.upkeep.detector import Look, Lookout
+from orders_worker.upkeep.detector import Detected, FailureDetector
 from schema import revision
 from schema.errors import StartError
 from schema.queue import idempotency, rescue, retries, tally, wake, workers
@@ -71,8 +71,8 @@ class Housekeeping:
         self._waker = Waker()
         self._stopped = False
         self._connection: Connection | None = None
-        self._lookout = Lookout()
-        self._look_found = Look(Due(), counts=False)
+        self._detector = FailureDetector()
+        self._detected = Detected(Due(), counts=False)
         self._warned = False
         self._patrolled: datetime | None = None
         self._patrol_now = Every(PATROL_SECONDS)
@@ -124,7 +124,7 @@ class Housekeeping:
 
     def _disconnect(self, error: Exception) -> None:
         self.watchdog.fail(error)
-        self._lookout.blind()
+        self._detector.blind()
         if self._connection is not None:
             _log.warning("housekeeping_lost", error=error)
             self._connection.close()
@@ -143,7 +143,7 @@ class Housekeeping:
         moved = 0
         full = False
         for chore in (
-            self._look,
+            self._detect,
             self._sweep,
             self._return_due,
             self._patrol,
@@ -165,28 +165,28 @@ class Housekeeping:
             self._on_orders()
         if full:
             return 0
-        if (seconds := self._look_found.next_seconds) is not None:
+        if (seconds := self._detected.next_seconds) is not None:
             return max(seconds, 0) + GRACE_SECONDS
         return TICK_SECONDS
 
-    def _look(self, connection: Connection) -> int:
-        self._look_found = Look(Due(), counts=False)
-        self._look_found = self._lookout.look(connection)
+    def _detect(self, connection: Connection) -> int:
+        self._detected = Detected(Due(), counts=False)
+        self._detected = self._detector.detect(connection)
         return 0
 
     def _sweep(self, connection: Connection) -> int:
         moved = 0
-        if self._look_found.due.sweep:
+        if self._detected.due.sweep:
             moved = rescue.sweep(connection)
             rescue.mark_swept(connection)
         if moved:
             _log.info("orders_rescued", count=moved)
-        if self._look_found.counts:
+        if self._detected.counts:
             self.watchdog.beat()
         return moved
 
     def _return_due(self, connection: Connection) -> int:
-        return retries.return_due(connection) if self._look_found.due.retries else 0
+        return retries.return_due(connection) if self._detected.due.retries else 0
 
     def _patrol(self, connection: Connection) -> int:
         if self._patrolled is None and not self._patrol_now.due():
@@ -199,7 +199,7 @@ class Housekeeping:
 
     def _fold(self, connection: Connection) -> int:
         # What a full fold leaves has time until the next tick: nobody waits for it.
-        if self._look_found.due.tally:
+        if self._detected.due.tally:
             tally.fold(connection)
         return 0
 

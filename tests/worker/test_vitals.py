@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from orders_worker.attempt.pool import HandlerConnections
-from orders_worker.health.monitor import Watch
+from orders_worker.health.monitor import Monitor
 from orders_worker.health.probes import Probes
 from orders_worker.health.reasons import Health
 from schema.errors import DatabaseUnavailableError
@@ -273,13 +273,13 @@ def test_watch_names_the_worker_that_is_meant_also_when_it_goes_on_under_another
     worker_id = "w-1"
     patient.lives(7, without=("exchange",))
     with caplog.at_level("INFO", "orders_worker"):
-        watch = Watch(patient.health, probes=None, worker_id=lambda: worker_id)
-        watch.start()
+        monitor = Monitor(patient.health, probes=None, worker_id=lambda: worker_id)
+        monitor.start()
         wait_until(lambda: told() == [("worker_unhealthy", "w-1")])
         worker_id = "w-2"
         patient.lives(0.5)
         wait_until(lambda: told()[1:] == [("worker_healthy", "w-2")])
-        watch.stop()
+        monitor.stop()
 
 
 @pytest.fixture

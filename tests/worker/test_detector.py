@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orders_worker.upkeep.detector import STALL_SECONDS, Lookout
+from orders_worker.upkeep.detector import STALL_SECONDS, FailureDetector
 from orders_worker.upkeep.housekeeping import Housekeeping
 from schema.runtime.connection import Connection
 
@@ -30,19 +30,19 @@ def test_look_that_comes_long_after_the_last_one_declares_nobody_dead(
     connection: Connection, is_dead: Callable[[], bool], wait_until: Callable[..., Any]
 ) -> None:
     now = [0.0]
-    lookout = Lookout(clock=lambda: now[0])
+    detector = FailureDetector(clock=lambda: now[0])
 
     now[0] = 1000.0
-    assert not lookout.look(connection).counts
+    assert not detector.detect(connection).counts
     now[0] += STALL_SECONDS
-    assert not lookout.look(connection).counts
+    assert not detector.detect(connection).counts
     now[0] += 1.0
-    assert lookout.look(connection).counts
+    assert detector.detect(connection).counts
     assert not is_dead()  # it has been seen for a second only, which is no longer than its lease
 
     def looks() -> bool:
         now[0] += 1.0
-        return lookout.look(connection).counts and is_dead()
+        return detector.detect(connection).counts and is_dead()
 
     wait_until(looks)
 
