@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from orders_worker.attempt.attempt import Work
 from orders_worker.attempt.pool import HandlerConnections
 from orders_worker.config import WorkerConfig
-from orders_worker.dispatch.claims import Hand
+from orders_worker.dispatch.claims import Claims
 from orders_worker.dispatch.dispatcher import Dispatcher
 from orders_worker.dispatch.shutdown import Stop
 from orders_worker.dispatch.slots import Mailbox, Slots
@@ -61,14 +61,14 @@ def run(
 
     `registration` is what `register` returned. Probes are answered on `listener`, if there is one.
     """
-    hand = Hand(registration)
+    claims = Claims(registration)
     mailbox: Mailbox = SimpleQueue()
     signals.call(lambda: mailbox.put(None))
     work = _work(config, url=url, handler=handler)
     slots = Slots(config.concurrency, mailbox=mailbox)
     link = Link(functools.partial(Connection.open, url, name="orders-dispatcher"))
     dispatcher = Dispatcher(
-        hand=hand,
+        claims=claims,
         mailbox=mailbox,
         slots=slots,
         work=work,
@@ -77,13 +77,13 @@ def run(
         register=functools.partial(register, config=config),
         poll_seconds=config.poll_seconds,
     )
-    heartbeat = _heartbeat(config, url=url, hand=hand, dispatcher=dispatcher)
-    housekeeping = _housekeeping(url, hand=hand, mailbox=mailbox)
+    heartbeat = _heartbeat(config, url=url, claims=claims, dispatcher=dispatcher)
+    housekeeping = _housekeeping(url, claims=claims, mailbox=mailbox)
     health = _health(dispatcher, link, heartbeat=heartbeat, housekeeping=housekeeping, work=work)
     probes = Probes(listener, health) if listener else None
-    monitor = Monitor(health, probes=probes, worker_id=lambda: hand.worker_id)
+    monitor = Monitor(health, probes=probes, worker_id=lambda: claims.worker_id)
     _work_on(dispatcher, slots, beside=(monitor, heartbeat, housekeeping))
-    return _status(dispatcher, left_behind=len(hand))
+    return _status(dispatcher, left_behind=len(claims))
 
 
 def _work_on(
@@ -98,20 +98,20 @@ def _work_on(
     dispatcher.leave()
 
 
-def _heartbeat(config: WorkerConfig, *, url: str, hand: Hand, dispatcher: Dispatcher) -> Heartbeat:
+def _heartbeat(config: WorkerConfig, *, url: str, claims: Claims, dispatcher: Dispatcher) -> Heartbeat:
     return Heartbeat(
-        hand=hand,
+        claims=claims,
         connect=functools.partial(Connection.open, url, name="orders-heartbeat", reply_seconds=3),
         lease_seconds=config.lease_seconds,
         on_death=dispatcher.declare_dead,
     )
 
 
-def _housekeeping(url: str, *, hand: Hand, mailbox: Mailbox) -> Housekeeping:
+def _housekeeping(url: str, *, claims: Claims, mailbox: Mailbox) -> Housekeeping:
     return Housekeeping(
         connect=functools.partial(Connection.open, url, name="orders-housekeeping"),
         on_orders=lambda: mailbox.put(None),
-        worker_id=lambda: hand.worker_id,
+        worker_id=lambda: claims.worker_id,
     )
 
 
@@ -121,7 +121,7 @@ def _health(
     return Health(
         rounds=dispatcher.rounds,
         exchange=link.watchdog,
-        claims=dispatcher.claims,
+        claiming=dispatcher.claiming,
         heartbeat=heartbeat.watchdog,
         housekeeping=housekeeping.watchdog,
         connections=work.connections.watchdog,

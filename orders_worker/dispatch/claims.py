@@ -12,8 +12,8 @@ from schema.queue.workers import Registration
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """The hand at one moment.
+class Holding:
+    """The claims of one moment.
 
     No claim of `worker_id`, also one still under way, is older than `oldest_claim_at`.
     """
@@ -23,7 +23,7 @@ class Held:
     oldest_claim_at: datetime
 
 
-class Hand:
+class Claims:
     """Changed by the dispatcher's thread alone, read by any."""
 
     def __init__(self, registration: Registration) -> None:
@@ -51,7 +51,7 @@ class Hand:
                 self._attempts.pop(fence, None)
 
     def renew(self, registration: Registration) -> list[Attempt]:
-        """Go on under a new id with nothing in hand; return what was."""
+        """Go on under a new id with no claims; return the attempts that were under way."""
         with self._lock:
             dropped = list(self._attempts.values())
             self._attempts.clear()
@@ -59,12 +59,12 @@ class Hand:
             self.since = registration.at
         return dropped
 
-    def held(self) -> Held:
+    def holding(self) -> Holding:
         """Return what the heartbeat reports."""
         with self._lock:
             claims = [attempt.claim for attempt in self._attempts.values()]
             oldest = min((claim.started_at for claim in claims), default=self.since)
-            return Held(self.worker_id, [claim.order_id for claim in claims], min(oldest, self.since))
+            return Holding(self.worker_id, [claim.order_id for claim in claims], min(oldest, self.since))
 
     def request_cancel(self, order_ids: frozenset[UUID]) -> None:
         """Let the handlers of these orders know that a cancel was asked for."""

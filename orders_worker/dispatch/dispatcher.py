@@ -13,8 +13,8 @@ from queue import Empty
 import psycopg
 
 from orders_worker.attempt.attempt import Attempt, Completed, Result, Work, error_text
-from orders_worker.dispatch.claims import Hand
-from orders_worker.dispatch.finished import Outbox
+from orders_worker.dispatch.claims import Claims
+from orders_worker.dispatch.finished import Finished
 from orders_worker.dispatch.floor import Floor
 from orders_worker.dispatch.shutdown import Stop
 from orders_worker.dispatch.slots import Mailbox, Slots
@@ -42,14 +42,14 @@ _log = logs.Log(__name__)
 class Dispatcher:
     """Holds claims from an exchange that brings them to the one that writes their end.
 
-    A claim leaves `hand` only when the database has its end or says that it is lost; what is finished
+    A claim leaves `claims` only when the database has its end or says that it is lost; what is finished
     while the database is away waits here. `register` enters a new worker when this one was declared dead.
     """
 
     def __init__(
         self,
         *,
-        hand: Hand,
+        claims: Claims,
         mailbox: Mailbox,
         slots: Slots,
         work: Work,
@@ -58,7 +58,7 @@ class Dispatcher:
         register: Callable[[Connection], Registration],
         poll_seconds: float,
     ) -> None:
-        self._hand = hand
+        self._claims = claims
         self._mailbox = mailbox
         self._slots = slots
         self._work = work
@@ -67,19 +67,19 @@ class Dispatcher:
         self._register = register
         self._poll_seconds = poll_seconds
         self._floor = Floor()
-        self._outbox = Outbox(hand)
+        self._finished = Finished(claims)
         self._hungry = True
         self._dead_id = ""
         self._poll_at = 0.0
-        self._stray_looks: list[float] = []
+        self._recover_at: list[float] = []
         self._suspicious = False
         self.exhausted = False
         self.rounds = Watchdog(patience_seconds=ROUND_SECONDS)
-        self.claims = Watchdog(resting=True)
+        self.claiming = Watchdog(resting=True)
 
     def run(self) -> None:
         """Work until told to stop and nothing is in hand, or the time to wait for it is over."""
-        while not self._finished():
+        while not self._is_over():
             self.rounds.beat()
             if self._is_due():
                 self._turn()
@@ -97,18 +97,18 @@ class Dispatcher:
     def leave(self) -> None:
         """Sign off in the database, if it is there; what is still in hand is rescued by others."""
         try:
-            workers.leave(self._link.connection(), self._hand.worker_id)
+            workers.leave(self._link.connection(), self._claims.worker_id)
         except (psycopg.Error, DatabaseUnavailableError) as error:
             _log.warning("left_without_a_word", error=error)
         self._link.close()
 
-    def _finished(self) -> bool:
+    def _is_over(self) -> bool:
         """Tell whether to leave; begin the end when as many attempts hang, given up, as there are slots."""
         if self._slots.abandoned >= self._slots.count and not self.exhausted:
             self.exhausted = True
             _log.error("handlers_hang", abandoned=self._slots.abandoned)
             self._stop.begin()
-        return self._stop.over() or (self._stop.requested and not self._hand)
+        return self._stop.over() or (self._stop.requested and not self._claims)
 
     # What to do next, and when.
 
@@ -116,22 +116,22 @@ class Dispatcher:
         return 0 if self._stop.requested else self._slots.free
 
     def _is_dead(self) -> bool:
-        return self._dead_id == self._hand.worker_id
+        return self._dead_id == self._claims.worker_id
 
     def _awaits(self) -> bool:
-        return self._free() > 0 or bool(self._outbox) or self._is_dead()
+        return self._free() > 0 or bool(self._finished) or self._is_dead()
 
     def _is_due(self) -> bool:
         now = time.monotonic()
         if now < self._link.retry_at:
             return False
-        if self._is_dead() or self._outbox.fresh or (self._hungry and self._free() > 0):
+        if self._is_dead() or self._finished.fresh or (self._hungry and self._free() > 0):
             return True
         return self._awaits() and now >= self._poll_at
 
     def _pause(self) -> float:
         """Return how long to wait for the mailbox: not at all when another turn or the end is due."""
-        if self._is_due() or self._finished():
+        if self._is_due() or self._is_over():
             return 0.0
         moments = [time.monotonic() + IDLE_SECONDS]
         if self._link.broken:
@@ -161,19 +161,19 @@ class Dispatcher:
         attempt, result = letter
         fence = attempt.fence
         self._slots.returned(attempt)
-        if result is None or attempt.worker_id != self._hand.worker_id:
+        if result is None or attempt.worker_id != self._claims.worker_id:
             return
         if isinstance(result, Completed):
-            self._outbox.complete(fence)
+            self._finished.complete(fence)
         elif isinstance(result, Ending):
-            self._outbox.end(result)
+            self._finished.end(result)
         else:
-            self._hand.drop([fence])
+            self._claims.drop([fence])
 
     def _give_up_overdue(self) -> None:
         for attempt in self._slots.overdue():
             if attempt.abandon():
-                self._outbox.end(
+                self._finished.end(
                     attempt.ending(Outcome.TIMED_OUT, "the attempt took longer than ORDERS_TIMEOUT_SECONDS")
                 )
             self._slots.replace(attempt)
@@ -181,7 +181,7 @@ class Dispatcher:
     def _hand_back(self) -> None:
         for attempt in self._slots.running:
             if attempt.abandon():
-                self._outbox.end(attempt.ending(Outcome.RELEASED))
+                self._finished.end(attempt.ending(Outcome.RELEASED))
 
     # What goes to the database.
 
@@ -191,12 +191,12 @@ class Dispatcher:
             connection = self._link.connection()
             if self._is_dead():
                 self._begin_anew(connection)
-            if self._stray_looks and time.monotonic() >= self._stray_looks[0]:
-                self._adopt_strays(connection)
+            if self._recover_at and time.monotonic() >= self._recover_at[0]:
+                self._recover_claims(connection)
             if self._suspicious:
                 self._write_singly(connection)
             else:
-                self._outbox.write(connection, self._outbox.endings)
+                self._finished.write(connection, self._finished.endings)
             self._exchange(connection)
             self._suspicious = False
         except (psycopg.Error, DatabaseUnavailableError) as error:
@@ -212,13 +212,13 @@ class Dispatcher:
         self._link.lose(error)
         # The lost answer may have brought claims: look when the database is back, and once more when the
         # statement can't commit any later.
-        self._stray_looks = [0.0, time.monotonic() + 2 * REPLY_SECONDS]
+        self._recover_at = [0.0, time.monotonic() + 2 * REPLY_SECONDS]
 
     def _begin_anew(self, connection: Connection) -> None:
         """Go on under a new id: the old one was declared dead, so all that it held is somebody else's."""
-        old = self._hand.worker_id
-        dropped = self._hand.renew(self._register(connection))
-        self._outbox.forget()
+        old = self._claims.worker_id
+        dropped = self._claims.renew(self._register(connection))
+        self._finished.forget()
         for attempt in dropped:
             attempt.abandon()
         _log.warning("worker_was_declared_dead", old_worker_id=old, dropped=len(dropped))
@@ -228,16 +228,16 @@ class Dispatcher:
 
         A refused completion becomes a failed attempt; a refused ending stays in hand for a later try.
         """
-        for fence in self._outbox.completed:
+        for fence in self._finished.completed:
             try:
                 self._exchange(connection, finished=[fence], free=0)
             except psycopg.Error as error:
                 if not is_refusal(error):
                     raise
-                self._outbox.end(self._hand[fence].ending(Outcome.RAISED, error_text(error)))
-        for ending in self._outbox.endings:
+                self._finished.end(self._claims[fence].ending(Outcome.RAISED, error_text(error)))
+        for ending in self._finished.endings:
             try:
-                self._outbox.write(connection, [ending])
+                self._finished.write(connection, [ending])
             except psycopg.Error as error:
                 if not is_refusal(error):
                     raise
@@ -246,49 +246,51 @@ class Dispatcher:
     def _exchange(
         self, connection: Connection, *, finished: list[Fence] | None = None, free: int | None = None
     ) -> None:
-        finished = self._outbox.completed if finished is None else finished
+        finished = self._finished.completed if finished is None else finished
         free = self._free() if free is None else free
         exchanged = exchange.exchange(
             connection,
-            self._hand.worker_id,
+            self._claims.worker_id,
             finished=finished,
             free=free,
             floor=self._floor.begin(),
-            since=self._hand.since,
+            since=self._claims.since,
             max_attempts=self._work.max_attempts,
         )
-        completed = self._outbox.settle(finished, exchanged)
+        completed = self._finished.settle(finished, exchanged)
         self._hungry = len(exchanged.claimed) == free > 0
-        self.claims.expect(when=exchanged.suppressed and not exchanged.claimed)
+        self.claiming.expect(when=exchanged.suppressed and not exchanged.claimed)
         if not exchanged.alive:
-            self._dead_id = self._hand.worker_id
+            self._dead_id = self._claims.worker_id
         tickets = [claim.seq for claim in exchanged.claimed if claim.attempt == 1]
         self._floor.learn(tickets, filled=len(exchanged.claimed) == free)
-        # While strays may turn up, `since` stays at the last exchange before them.
-        self._start(exchanged.claimed, at=self._hand.since if self._stray_looks else exchanged.at)
+        # While claims may still have to be recovered, `since` stays at the last answered exchange.
+        self._start(exchanged.claimed, at=self._claims.since if self._recover_at else exchanged.at)
         self._report(exchanged, completed=completed)
 
-    def _adopt_strays(self, connection: Connection) -> None:
+    def _recover_claims(self, connection: Connection) -> None:
         """Start what an exchange claimed whose answer was lost on the way."""
-        held = self._hand.held()
-        claims = exchange.strays(connection, held.worker_id, held=held.order_ids, since=self._hand.since)
-        self._stray_looks.pop(0)
+        held = self._claims.holding()
+        claims = exchange.recover_claims(
+            connection, held.worker_id, held=held.order_ids, since=self._claims.since
+        )
+        self._recover_at.pop(0)
         free = self._free()
-        self._start(claims[:free], at=self._hand.since)
+        self._start(claims[:free], at=self._claims.since)
         self._return(claims[free:])
         if claims:
-            _log.warning("strays_adopted", count=len(claims))
+            _log.warning("claims_recovered", count=len(claims))
 
     def _return(self, claims: list[Claim]) -> None:
         """Hand back claims that no slot is free for."""
-        attempts = [Attempt(claim, worker_id=self._hand.worker_id, work=self._work) for claim in claims]
-        self._hand.take(attempts, at=self._hand.since)
+        attempts = [Attempt(claim, worker_id=self._claims.worker_id, work=self._work) for claim in claims]
+        self._claims.take(attempts, at=self._claims.since)
         for attempt in attempts:
-            self._outbox.end(attempt.ending(Outcome.RELEASED))
+            self._finished.end(attempt.ending(Outcome.RELEASED))
 
     def _start(self, claims: Iterable[Claim], *, at: datetime) -> None:
-        attempts = [Attempt(claim, worker_id=self._hand.worker_id, work=self._work) for claim in claims]
-        self._hand.take(attempts, at=at)
+        attempts = [Attempt(claim, worker_id=self._claims.worker_id, work=self._work) for claim in claims]
+        self._claims.take(attempts, at=at)
         for attempt in attempts:
             self._slots.start(attempt)
 

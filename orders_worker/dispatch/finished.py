@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from orders_worker.dispatch.claims import Hand
+from orders_worker.dispatch.claims import Claims
 from schema.order import Fence
 from schema.queue import endings
 from schema.queue.endings import Ending
@@ -19,15 +19,15 @@ SWALLOWED = "a trigger or rule of the database undid it"
 _log = logs.Log(__name__)
 
 
-class Outbox:
-    """The ended claims of `hand`, which they leave from here.
+class Finished:
+    """The ended claims of `claims`, which they leave from here.
 
     `fresh` tells that some were never handed in. The others are those whose rows somebody had locked, and
     can wait for the next poll.
     """
 
-    def __init__(self, hand: Hand) -> None:
-        self._hand = hand
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
         self._endings: dict[Fence, Ending] = {}
         self._completed: set[Fence] = set()
         self.fresh = False
@@ -69,17 +69,17 @@ class Outbox:
         unsettled = exchanged.busy | exchanged.swallowed
         settled = [fence for fence in finished if fence not in unsettled]
         self._completed.difference_update(settled)
-        self._hand.drop(settled)
+        self._claims.drop(settled)
         self.fresh = False
         for fence in exchanged.swallowed:
-            self.end(self._hand[fence].ending(Outcome.RAISED, f"the completion: {SWALLOWED}"))
+            self.end(self._claims[fence].ending(Outcome.RAISED, f"the completion: {SWALLOWED}"))
         return len(settled) - len(exchanged.lost)
 
     def write(self, connection: Connection, ended: list[Ending]) -> None:
         """Write these of the endings; keep those whose rows are locked, or that the database refuses."""
         if not ended:
             return
-        unwritten = endings.end(connection, self._hand.worker_id, endings=ended)
+        unwritten = endings.end(connection, self._claims.worker_id, endings=ended)
         for ending in ended:
             if ending.fence in unwritten.swallowed:
                 _log.error("ending_refused", reason=SWALLOWED, order_id=ending.fence.order_id)
@@ -87,10 +87,10 @@ class Outbox:
                 _report(
                     ending,
                     lost=ending.fence in unwritten.lost,
-                    attempt_limit=self._hand[ending.fence].claim.attempt_limit,
+                    attempt_limit=self._claims[ending.fence].claim.attempt_limit,
                 )
                 del self._endings[ending.fence]
-                self._hand.drop([ending.fence])
+                self._claims.drop([ending.fence])
 
 
 def _report(ending: Ending, *, lost: bool, attempt_limit: int) -> None:

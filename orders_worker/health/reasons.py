@@ -30,13 +30,13 @@ class Reason:
 class Health:
     """The watchdogs of a worker's parts.
 
-    `rounds`: the main loop turns. `exchange`: the database answers it. `claims`: what it finds it can claim.
+    `rounds`: the main loop turns. `exchange`: the database answers it. `claiming`: claims take hold.
     `connections`: a waiting handler gets one. `schema`: it fits this release.
     """
 
     rounds: Watchdog
     exchange: Watchdog
-    claims: Watchdog
+    claiming: Watchdog
     heartbeat: Watchdog
     housekeeping: Watchdog
     connections: Watchdog
@@ -55,7 +55,7 @@ class Health:
             (self.rounds, "rounds_stalled", "the main loop has not come round"),
             (self.exchange, "exchange_stalled", "nothing could be claimed or completed"),
             (
-                self.claims,
+                self.claiming,
                 "claims_suppressed",
                 "orders in line and slots free, but a trigger or rule undid each claim",
             ),

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from orders_worker.dispatch.claims import Hand
+from orders_worker.dispatch.claims import Claims
 from schema.queue import workers
 from schema.runtime import logs
 from schema.runtime.connection import Connection
@@ -29,12 +29,12 @@ class Heartbeat:
     def __init__(
         self,
         *,
-        hand: Hand,
+        claims: Claims,
         connect: Callable[[], Connection],
         lease_seconds: float,
         on_death: Callable[[str], None],
     ) -> None:
-        self._hand = hand
+        self._claims = claims
         self._connect = connect
         self._interval = lease_seconds / 3
         self._on_death = on_death
@@ -73,7 +73,7 @@ class Heartbeat:
 
     def _beat(self) -> bool:
         """Renew the lease; return whether that was possible. If the worker is dead, it has a new id soon."""
-        held = self._hand.held()
+        held = self._claims.holding()
         logs.bind(worker_id=held.worker_id)
         connection = self._session(held.worker_id)
         beat = workers.beat(
@@ -84,7 +84,7 @@ class Heartbeat:
         if not beat.alive:
             self._on_death(held.worker_id)
         elif beat.cancel_requested:
-            self._hand.request_cancel(beat.cancel_requested)
+            self._claims.request_cancel(beat.cancel_requested)
         return beat.renewed
 
     def _session(self, worker_id: str) -> Connection:

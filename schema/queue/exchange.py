@@ -200,7 +200,7 @@ _OUTCOMES = ("busy", "lost", "swallowed", "completed")
 """What may become of a finished claim that this exchange did not complete."""
 
 
-STRAYS = """
+RECOVER_CLAIMS = """
 SELECT order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, created_at, started_at
 FROM orders
 WHERE started_at BETWEEN %(since)s AND 'infinity'
@@ -212,7 +212,7 @@ LIMIT 10000
 """
 
 
-def strays(
+def recover_claims(
     connection: psycopg.Connection[Any], worker_id: str, *, held: Sequence[UUID], since: datetime
 ) -> list[Claim]:
     """Return the claims that bear this worker's id but that it does not hold, in ticket order.
@@ -221,6 +221,6 @@ def strays(
     `at` of the last exchange that was answered.
     """
     rows = connection.execute(
-        STRAYS, {"worker_id": worker_id, "held": list(held), "since": since}, binary=True
+        RECOVER_CLAIMS, {"worker_id": worker_id, "held": list(held), "since": since}, binary=True
     )
     return [Claim(*row) for row in rows]

@@ -23,7 +23,7 @@ BATCH = 3
 
 FAVOURED = {
     "EXCHANGE": ("claim_next", "exchange", "end", "lock", "refer"),
-    "STRAYS": ("strays", "claim_next"),
+    "RECOVER_CLAIMS": ("recover_claims", "claim_next"),
     "_COMPLETE": ("complete", "claim_next", "lock", "refer"),
     "_STANDING": ("look", "claim_next"),
     "_IS_FREE": ("look", "claim_next", "lock", "refer"),

@@ -146,10 +146,10 @@ class QueueMachine(Agreement):
         self.claims += [(worker_id, claim.fence) for claim in exchanged.claimed]
 
     @call(weight=2, at=SESSION, worker=WORKER, held=st.lists(ORDER, max_size=1), since=MOMENT)
-    def strays(self, at: str, worker: int, held: list[int], since: str) -> None:
+    def recover_claims(self, at: str, worker: int, held: list[int], since: str) -> None:
         worker_id = self.worker(worker)
         order_ids, moment = [self.order(number) for number in held], self.moment(since, worker_id)
-        self.agree(at, exchange.strays, Queue.strays, worker_id, held=order_ids, since=moment)
+        self.agree(at, exchange.recover_claims, Queue.recover_claims, worker_id, held=order_ids, since=moment)
 
     @call(weight=8, at=SESSION, holder=HOLDER, ended=st.lists(ENDING, min_size=1, max_size=3))
     def end(self, at: str, holder: int | None, ended: list[tuple[int, Outcome, str | None, float]]) -> None:

@@ -135,7 +135,7 @@ EXCHANGE = _of(
     ("takes what it claims again for what it completed", "FROM moved WHERE status = 'completed')", "FROM moved)"),
 )  # fmt: skip
 
-STRAYS = _of(
+RECOVER_CLAIMS = _of(
     exchange,
     "STRAYS",
     ("finds claims from before", "started_at BETWEEN %(since)s AND 'infinity'", "started_at IS NOT NULL"),
@@ -436,7 +436,7 @@ PEOPLE = [
 
 MUTATIONS = (
     EXCHANGE
-    + STRAYS
+    + RECOVER_CLAIMS
     + COMPLETION
     + END
     + RETURN_DUE

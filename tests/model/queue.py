@@ -76,8 +76,8 @@ class Queue(Workers):
         self.write(claimed)
         return _claim(claimed)
 
-    def strays(self, worker_id: str, *, held: Sequence[UUID], since: datetime) -> list[Claim]:
-        strays = [
+    def recover_claims(self, worker_id: str, *, held: Sequence[UUID], since: datetime) -> list[Claim]:
+        recover_claims = [
             order
             for order in self.rows(Order)
             if order.worker_id == worker_id
@@ -85,7 +85,7 @@ class Queue(Workers):
             and order.started_at >= since
             and order.order_id not in held
         ]
-        return [_claim(order) for order in sorted(strays, key=lambda order: order.seq)]
+        return [_claim(order) for order in sorted(recover_claims, key=lambda order: order.seq)]
 
     def held(self, worker_id: str, fence: Fence) -> Order | None:
         """Return the order if this worker, in this very attempt, works on it and nobody has its row."""

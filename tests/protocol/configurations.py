@@ -60,7 +60,7 @@ CONFIGURATIONS = (
     _without("resolving_commit", _ENDS),
     _without("idle_timeout", _ENDS),
     _without("sweep", _ENDS),
-    _without("strays", _ENDS),
+    _without("recover_claims", _ENDS),
     _without("second_look", _ENDS),
     Configuration(
         "without count at claim",

@@ -38,7 +38,7 @@ mtype = { pending, processing, retrying, completed, failed };                   
 mtype = { nothing, claimed, started, returned, raised, timed_out, released, rescued };   /* outcome */
 mtype = { none, open, locking, broken, committing, deserted };                        /* transaction */
 mtype = { attempt_in_fence, worker_id_in_fence, status_in_fence, dead_at_in_exchange, dead_at_in_heartbeat,
-    status_in_sweep, delay_in_mark_swept, sweep, strays, second_look, completion_in_transaction,
+    status_in_sweep, delay_in_mark_swept, sweep, recover_claims, second_look, completion_in_transaction,
     resolving_commit, idle_timeout, count_at_claim, fence_in_complete };                  /* WITHOUT */
 
 /* In the database. A worker_id that nothing refers to any more stands for a new one; 0 is nobody. */
@@ -71,7 +71,7 @@ typedef Process {
     byte order = NONE;
     byte attempt;
     mtype outcome = nothing;
-    byte stray_looks
+    byte recoveries
 };
 typedef Attempt {
     bool running;
@@ -213,7 +213,7 @@ inline gives_up(my) {                            /* the attempt, which may well 
 inline forgets_all(my) {                         /* and its session is gone */
     printf("process %d forgets that it was id %d\n", my, me.worker_id);
     me.worker_id = 0;
-    me.stray_looks = 0;
+    me.recoveries = 0;
     drops(my);
     gives_up(my)
 }
@@ -232,7 +232,7 @@ inline leaves_behind(my) {                       /* an exchange that is still on
 #define can_die(my) !(exchanges[my].sent && exchanges[my + 2].sent)
 inline dies(my) { leaves_behind(my); forgets_all(my) }
 
-inline adopts_strays(my) {
+inline recovers_claims(my) {
     for (o : 0 .. ORDERS - 1) {
         if
         :: orders[o].status == processing && orders[o].worker_id == me.worker_id && o != me.order ->
@@ -270,23 +270,23 @@ active [2] proctype worker() {
         dies(my)
         }
 
-    /* strays: when the connection was lost, and twenty seconds later, when nothing that it carried can
+    /* recover_claims: when the connection was lost, and twenty seconds later, when nothing that it carried can
      * commit any more and what had ended has been handed in again */
     :: d_step {
-        me.stray_looks == FIRST ->
-        me.stray_looks = (without(second_look) || without(strays) -> 0 : SECOND);
-        if :: !without(strays) -> adopts_strays(my) :: else fi
+        me.recoveries == FIRST ->
+        me.recoveries = (without(second_look) || without(recover_claims) -> 0 : SECOND);
+        if :: !without(recover_claims) -> recovers_claims(my) :: else fi
         }
     :: d_step {
-        me.stray_looks == SECOND && !is_ending(me.outcome) &&
+        me.recoveries == SECOND && !is_ending(me.outcome) &&
         !exchanges[my].sent && !exchanges[my + 2].sent ->
-        me.stray_looks = 0;
-        adopts_strays(my)
+        me.recoveries = 0;
+        recovers_claims(my)
         }
 
     :: d_step {                                  /* exchange, or end */
         (has_ended || me.order == NONE && me.worker_id != 0 && some_pending) &&
-        me.stray_looks != FIRST && !exchanges[my].sent && !is_busy ->
+        me.recoveries != FIRST && !exchanges[my].sent && !is_busy ->
         exchange_begins(my, me.worker_id, me.order, me.attempt, me.outcome)
         }
     :: d_step {                                  /* and it is answered */
@@ -305,7 +305,7 @@ active [2] proctype worker() {
         faults > 0 && exchanges[my].sent && !exchanges[my + 2].sent -> faults--;
         printf("process %d loses its connection and learns of nothing\n", my);
         leaves_behind(my);
-        me.stray_looks = FIRST
+        me.recoveries = FIRST
         }
 
     :: d_step {                                  /* a claim goes to a slot */
@@ -420,7 +420,7 @@ active [SLOTS] proctype slot() {
 
 inline crashes() {
     for (i : 0 .. 3) {
-        if :: i < 2 && exchanges[i].sent -> processes[i].stray_looks = FIRST :: else fi;
+        if :: i < 2 && exchanges[i].sent -> processes[i].recoveries = FIRST :: else fi;
         exchange_is_over(i)
     }
     for (s : 0 .. SLOTS - 1) {

@@ -9,7 +9,7 @@ import pytest
 from schema.errors import IllegalMoveError, OrderLockedError
 from schema.order import Fence
 from schema.queue import cancel, redrive, rescue, retries, workers
-from schema.queue.exchange import strays
+from schema.queue.exchange import recover_claims
 from schema.reports import metrics
 from schema.states import Outcome, Status
 
@@ -212,14 +212,14 @@ def test_no_legal_pending_row_poisons_the_claim(queue: Any, extremes: Callable[.
     assert not done.lost
 
 
-def test_no_legal_processing_row_poisons_strays_the_beat_or_the_completion(
+def test_no_legal_processing_row_poisons_the_recovery_of_claims_the_beat_or_the_completion(
     queue: Any, extremes: Callable[..., list[Fence]]
 ) -> None:
     queue.worker()
     fences = extremes("processing")
     since = queue.value("SELECT min(started_at) FROM orders")
 
-    found = strays(queue.connection, "w", held=[], since=since)
+    found = recover_claims(queue.connection, "w", held=[], since=since)
     beat = workers.beat(
         queue.connection, "w", held=[fence.order_id for fence in fences], oldest_claim_at=since
     )

@@ -7,7 +7,7 @@ import pytest
 
 from schema.order import Fence
 from schema.queue import completion, pause, redrive
-from schema.queue.exchange import strays
+from schema.queue.exchange import recover_claims
 from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
 
@@ -370,26 +370,26 @@ def test_redriven_order_keeps_its_attempts_and_is_claimed_from_its_new_place(que
     ]
 
 
-def test_strays_are_the_claims_of_a_worker_that_it_does_not_hold_by_ticket(queue: Any) -> None:
+def test_recovered_are_the_claims_of_a_worker_that_it_does_not_hold_by_ticket(queue: Any) -> None:
     orders = queue.line(5)
     since = queue.exchange().at
     held, *lost = queue.claim(free=4)
     queue.claim("v")
     queue.exchange(finished=[lost[0].fence])
 
-    found = strays(queue.connection, "w", held=[held.order_id], since=since)
+    found = recover_claims(queue.connection, "w", held=[held.order_id], since=since)
 
     assert found == lost[1:]
     assert [claim.order_id for claim in found] == orders[2:4]
 
 
-def test_strays_from_before_the_last_answer_are_not_looked_for(queue: Any) -> None:
+def test_claims_from_before_the_last_answer_are_not_recovered(queue: Any) -> None:
     queue.line(1)
     (claim,) = queue.claim()
 
     later = claim.started_at + timedelta(microseconds=1)
-    assert strays(queue.connection, "w", held=[], since=later) == []
-    assert strays(queue.connection, "w", held=[], since=claim.started_at) == [claim]
+    assert recover_claims(queue.connection, "w", held=[], since=later) == []
+    assert recover_claims(queue.connection, "w", held=[], since=claim.started_at) == [claim]
 
 
 def test_claim_that_a_trigger_swallows_is_told_from_an_empty_line(queue: Any) -> None:

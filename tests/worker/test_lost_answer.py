@@ -39,7 +39,7 @@ def test_claims_whose_answer_was_lost_are_worked_all_the_same(
     assert loss.suffered
     assert Counter(line["order_id"] for line in notes()) == Counter(map(str, ids))
     assert queue.all("SELECT DISTINCT attempt FROM orders") == [(1,)]
-    assert "strays_adopted" in worker.log
+    assert "claims_recovered" in worker.log
 
 
 def test_commit_whose_answer_was_lost_is_looked_up(

@@ -11,7 +11,7 @@ from orders_worker.attempt.attempt import Attempt, Completed, Work, error_text
 from orders_worker.attempt.backoff import backoff
 from orders_worker.attempt.pool import HandlerConnections
 from orders_worker.attempt.transaction import TransactionError
-from orders_worker.dispatch.claims import Hand
+from orders_worker.dispatch.claims import Claims
 from orders_worker.dispatch.shutdown import HAND_BACK_SECONDS, Stop
 from schema.errors import DatabaseUnavailableError
 from schema.order import Claim
@@ -145,39 +145,39 @@ def test_result_of_an_attempt_given_up_meanwhile_is_ignored_and_its_transaction_
 
 
 def test_hand_reports_the_oldest_claim_and_never_one_younger_than_the_last_exchange() -> None:
-    hand = Hand(Registration("w1", BEGAN))
+    claims = Claims(Registration("w1", BEGAN))
     old, young = make_claim(1, seconds=1), make_claim(2, seconds=5)
-    assert hand.held().oldest_claim_at == BEGAN
+    assert claims.holding().oldest_claim_at == BEGAN
 
-    hand.take([make_attempt(old), make_attempt(young)], at=BEGAN + timedelta(seconds=4))
-    assert hand.held().oldest_claim_at == old.started_at
-    assert len(hand) == 2
-    hand.drop([old.fence, make_claim(9).fence])
+    claims.take([make_attempt(old), make_attempt(young)], at=BEGAN + timedelta(seconds=4))
+    assert claims.holding().oldest_claim_at == old.started_at
+    assert len(claims) == 2
+    claims.drop([old.fence, make_claim(9).fence])
 
     # The exchange under way may claim from four seconds on, earlier than the claim in hand.
-    assert hand.held().oldest_claim_at == BEGAN + timedelta(seconds=4)
-    assert hand.held().order_ids == [young.order_id]
+    assert claims.holding().oldest_claim_at == BEGAN + timedelta(seconds=4)
+    assert claims.holding().order_ids == [young.order_id]
 
 
 def test_hand_passes_a_cancel_on_to_the_attempts_it_names() -> None:
-    hand = Hand(Registration("w1", BEGAN))
+    claims = Claims(Registration("w1", BEGAN))
     attempts = [make_attempt(make_claim(number)) for number in (1, 2)]
-    hand.take(attempts, at=BEGAN)
+    claims.take(attempts, at=BEGAN)
 
-    hand.request_cancel(frozenset({UUID(int=2), UUID(int=3)}))
+    claims.request_cancel(frozenset({UUID(int=2), UUID(int=3)}))
 
     assert [attempt.context.cancel_requested for attempt in attempts] == [False, True]
 
 
 def test_hand_is_empty_under_a_new_id() -> None:
-    hand = Hand(Registration("w1", BEGAN))
+    claims = Claims(Registration("w1", BEGAN))
     attempt = make_attempt(make_claim())
-    hand.take([attempt], at=BEGAN)
+    claims.take([attempt], at=BEGAN)
 
-    assert hand.renew(Registration("w2", BEGAN + timedelta(seconds=9))) == [attempt]
-    assert len(hand) == 0
-    assert hand.held().worker_id == "w2"
-    assert hand.held().oldest_claim_at == BEGAN + timedelta(seconds=9)
+    assert claims.renew(Registration("w2", BEGAN + timedelta(seconds=9))) == [attempt]
+    assert len(claims) == 0
+    assert claims.holding().worker_id == "w2"
+    assert claims.holding().oldest_claim_at == BEGAN + timedelta(seconds=9)
 
 
 # The end.

@@ -39,7 +39,7 @@ class Patient:
     def __init__(self) -> None:
         self.clock = Clock()
         patience = {"rounds": 150.0, "heartbeat": 6.3, "connections": 30.0, "schema": float("inf")}
-        resting = {"claims", "connections"}
+        resting = {"claiming", "connections"}
         self.watchdogs = {
             field.name: Watchdog(
                 patience_seconds=patience.get(field.name, 6.0),
@@ -164,11 +164,11 @@ def test_expecting_again_what_is_expected_already_grants_no_new_patience(patient
 def test_claims_that_are_undone_are_an_ailment_until_one_succeeds_or_the_line_is_empty(
     patient: Patient,
 ) -> None:
-    patient.watchdogs["claims"].expect(when=True)
-    patient.lives(6.5, without=("claims",))
+    patient.watchdogs["claiming"].expect(when=True)
+    patient.lives(6.5, without=("claiming",))
     assert patient.reasons == ["claims_suppressed"]
 
-    patient.watchdogs["claims"].expect(when=False)
+    patient.watchdogs["claiming"].expect(when=False)
     assert patient.reasons == []
 
 
