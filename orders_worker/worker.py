@@ -5,8 +5,8 @@ import os
 import socket
 from queue import SimpleQueue
 
-from orders_worker.attempt.attempt import Work
-from orders_worker.attempt.pool import HandlerConnections
+from orders_worker.attempt.attempt import AttemptSettings
+from orders_worker.attempt.pool import HandlerPool
 from orders_worker.config import WorkerConfig
 from orders_worker.dispatch.claims import Claims
 from orders_worker.dispatch.dispatcher import Dispatcher
@@ -64,14 +64,14 @@ def run(
     claims = Claims(registration)
     mailbox: Mailbox = SimpleQueue()
     signals.call(lambda: mailbox.put(None))
-    work = _work(config, url=url, handler=handler)
+    settings = _settings(config, url=url, handler=handler)
     slots = Slots(config.concurrency, mailbox=mailbox)
     link = Link(functools.partial(Connection.open, url, name="orders-dispatcher"))
     dispatcher = Dispatcher(
         claims=claims,
         mailbox=mailbox,
         slots=slots,
-        work=work,
+        settings=settings,
         stop=Stop(signals, shutdown_seconds=config.shutdown_seconds),
         link=link,
         register=functools.partial(register, config=config),
@@ -79,7 +79,7 @@ def run(
     )
     heartbeat = _heartbeat(config, url=url, claims=claims, dispatcher=dispatcher)
     housekeeping = _housekeeping(url, claims=claims, mailbox=mailbox)
-    health = _health(dispatcher, link, heartbeat=heartbeat, housekeeping=housekeeping, work=work)
+    health = _health(dispatcher, link, heartbeat=heartbeat, housekeeping=housekeeping, settings=settings)
     probes = Probes(listener, health) if listener else None
     monitor = Monitor(health, probes=probes, worker_id=lambda: claims.worker_id)
     _work_on(dispatcher, slots, beside=(monitor, heartbeat, housekeeping))
@@ -116,7 +116,12 @@ def _housekeeping(url: str, *, claims: Claims, mailbox: Mailbox) -> Housekeeping
 
 
 def _health(
-    dispatcher: Dispatcher, link: Link, *, heartbeat: Heartbeat, housekeeping: Housekeeping, work: Work
+    dispatcher: Dispatcher,
+    link: Link,
+    *,
+    heartbeat: Heartbeat,
+    housekeeping: Housekeeping,
+    settings: AttemptSettings,
 ) -> Health:
     return Health(
         rounds=dispatcher.rounds,
@@ -124,21 +129,21 @@ def _health(
         claiming=dispatcher.claiming,
         heartbeat=heartbeat.watchdog,
         housekeeping=housekeeping.watchdog,
-        connections=work.connections.watchdog,
+        connections=settings.pool.watchdog,
         schema=housekeeping.schema,
     )
 
 
-def _work(config: WorkerConfig, *, url: str, handler: Handler) -> Work:
-    connections = HandlerConnections(
+def _settings(config: WorkerConfig, *, url: str, handler: Handler) -> AttemptSettings:
+    pool = HandlerPool(
         url,
         size=config.handler_connections,
         lease_seconds=config.lease_seconds,
         timeout_seconds=config.timeout_seconds,
     )
-    return Work(
+    return AttemptSettings(
         handler=handler,
-        connections=connections,
+        pool=pool,
         probe=functools.partial(Connection.open, url, name="orders-handler"),
         max_attempts=config.max_attempts,
         backoff_seconds=config.backoff_seconds,

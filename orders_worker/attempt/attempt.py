@@ -11,7 +11,7 @@ from psycopg.pq import TransactionStatus
 from orders_worker.attempt.backoff import backoff
 from orders_worker.attempt.commit import Committed, commit
 from orders_worker.attempt.context import Context
-from orders_worker.attempt.pool import HandlerConnections, Loan
+from orders_worker.attempt.pool import Checkout, HandlerPool
 from orders_worker.attempt.transaction import TransactionError, TransactionOverError
 from orders_worker.handler import Cancelled, Handler, Reject
 from schema.order import Claim
@@ -39,11 +39,11 @@ Result = Completed | Settled | Ending
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class AttemptSettings:
     """What every attempt of a worker needs: the handler, its limits, and where it writes."""
 
     handler: Handler
-    connections: HandlerConnections
+    pool: HandlerPool
     probe: Callable[[], Connection]
     max_attempts: int
     backoff_seconds: float
@@ -55,10 +55,10 @@ class Attempt:
 
     __slots__ = (
         "_abandoned",
-        "_loan",
+        "_checkout",
         "_lock",
         "_over",
-        "_work",
+        "_settings",
         "claim",
         "context",
         "deadline",
@@ -67,15 +67,15 @@ class Attempt:
         "worker_id",
     )
 
-    def __init__(self, claim: Claim, *, worker_id: str, work: Work) -> None:
+    def __init__(self, claim: Claim, *, worker_id: str, settings: AttemptSettings) -> None:
         self.claim = claim
         self.fence = claim.fence
         self.worker_id = worker_id
-        self._work = work
-        limit = work.timeout_seconds
+        self._settings = settings
+        limit = settings.timeout_seconds
         self.deadline = None if limit is None else time.monotonic() + limit
-        self._loan = Loan(work.connections)
-        self.context = Context(claim, deadline=self.deadline, loan=self._loan)
+        self._checkout = Checkout(settings.pool)
+        self.context = Context(claim, deadline=self.deadline, checkout=self._checkout)
         self._lock = threading.Lock()
         self._over = False
         self._abandoned = False
@@ -98,7 +98,7 @@ class Attempt:
                 return False
             self._abandoned = True
         self.context.request_cancel()
-        self._loan.cut_off()
+        self._checkout.cut_off()
         return True
 
     def replace(self) -> bool:
@@ -109,8 +109,8 @@ class Attempt:
 
     def ending(self, outcome: Outcome, error: str | None = None) -> Ending:
         """Return how this attempt ends if it ends so; a retry's backoff grows with the attempts spent."""
-        spent = self.claim.attempt - (self.claim.attempt_limit - self._work.max_attempts)
-        seconds = backoff(max(spent, 1), base_seconds=self._work.backoff_seconds)
+        spent = self.claim.attempt - (self.claim.attempt_limit - self._settings.max_attempts)
+        seconds = backoff(max(spent, 1), base_seconds=self._settings.backoff_seconds)
         return Ending(self.fence, outcome, error, retry_seconds=seconds)
 
     def _result(self) -> Result:
@@ -133,15 +133,15 @@ class Attempt:
 
     def _worked(self) -> Result:
         try:
-            result = self._work.handler(self.claim, self.context)
+            result = self._settings.handler(self.claim, self.context)
             if result is not None and (inspect.isawaitable(result) or inspect.isgenerator(result)):
                 raise TypeError("the handler returned a coroutine or generator: nothing of it was run")
             return self._complete()
         finally:
-            self._loan.give_back()
+            self._checkout.check_in()
 
     def _complete(self) -> Result:
-        connection = self._loan.open
+        connection = self._checkout.open
         if connection is None:
             return Completed()
         connection.reclaim()
@@ -151,7 +151,7 @@ class Attempt:
             connection,
             self.worker_id,
             fence=self.fence,
-            probe=self._work.probe,
+            probe=self._settings.probe,
             wanted=lambda: not self._abandoned,
         )
         if outcome is Committed.NO:

@@ -4,7 +4,7 @@ from typing import Any
 
 import psycopg
 
-from orders_worker.attempt.pool import Loan
+from orders_worker.attempt.pool import Checkout
 from schema.order import Claim
 
 
@@ -15,13 +15,13 @@ class Context:
     not returned by then is given up.
     """
 
-    __slots__ = ("_cancel_requested", "_loan", "_order_id", "attempt", "deadline")
+    __slots__ = ("_cancel_requested", "_checkout", "_order_id", "attempt", "deadline")
 
-    def __init__(self, claim: Claim, *, deadline: float | None, loan: Loan) -> None:
+    def __init__(self, claim: Claim, *, deadline: float | None, checkout: Checkout) -> None:
         self.attempt = claim.attempt
         self.deadline = deadline
         self._order_id = claim.order_id
-        self._loan = loan
+        self._checkout = checkout
         self._cancel_requested = False
 
     @property
@@ -46,4 +46,4 @@ class Context:
         without a statement the server ends it and the attempt fails, so open it late. Keep nothing of it
         beyond the handler's return: the next order's handler gets the same connection.
         """
-        return self._loan.connection()
+        return self._checkout.connection()

@@ -1,4 +1,4 @@
-"""The few connections that handlers write through, lent to attempts and shared by the slots."""
+"""The few connections that handlers write through, shared by all slots."""
 
 import threading
 import time
@@ -16,17 +16,19 @@ STATEMENT_SECONDS = 600.0
 """How long one statement of a handler may take when the attempt itself has no limit."""
 
 LEASE_SHARE = 0.8
-LENT_LEASES = 3
-"""For how many leases all connections may be lent, and others waited for, before somebody should know."""
+"""The share of a lease after which the server ends a transaction that runs no statement."""
 
-LOOK_SECONDS = 0.5
-"""How often a handler that waits for a connection looks whether its attempt was given up."""
+EXHAUSTED_LEASES = 3
+"""For how many leases handlers may wait while every connection is in use before `watchdog` is overdue."""
+
+STEP_SECONDS = 0.5
+"""How often a handler that waits for a connection checks whether its attempt was given up."""
 
 
-class HandlerConnections:
-    """Lends the few connections that handlers write through; opens none before one is asked for.
+class HandlerPool:
+    """At most `size` connections; opens none before a handler asks for one.
 
-    `watchdog` beats with each loan, while somebody waits.
+    While a handler waits, `watchdog` expects a beat; each checkout is one.
     """
 
     def __init__(self, url: str, *, size: int, lease_seconds: float, timeout_seconds: float | None) -> None:
@@ -37,23 +39,24 @@ class HandlerConnections:
         self._idle: deque[HandlerConnection] = deque(maxlen=size)
         self._waiting = 0
         self._lock = threading.Lock()
-        self.watchdog = Watchdog(patience_seconds=LENT_LEASES * lease_seconds, resting=True)
+        self.watchdog = Watchdog(patience_seconds=EXHAUSTED_LEASES * lease_seconds, resting=True)
 
-    def lend(self, *, wanted: Callable[[], bool]) -> HandlerConnection:
+    def check_out(self, *, wanted: Callable[[], bool]) -> HandlerConnection:
         """Return a connection in a new transaction.
 
-        Waits while all are lent or the database is away, as long as it is `wanted`.
+        Waits while all are in use or the database is away. Raises `TransactionError` once it is not `wanted`
+        any more, or after the attempt's own time limit (ten minutes without one).
         """
         give_up_at = time.monotonic() + self._wait_seconds
-        with self._awaited():
+        with self._expected():
             while wanted() and time.monotonic() < give_up_at:
-                if self._places.acquire(timeout=LOOK_SECONDS):
+                if self._places.acquire(timeout=STEP_SECONDS):
                     try:
                         connection = self._begun()
                     except DatabaseUnavailableError as error:
                         self.watchdog.fail(error)
                         self._places.release()
-                        time.sleep(LOOK_SECONDS)
+                        time.sleep(STEP_SECONDS)
                     except BaseException:
                         self._places.release()
                         raise
@@ -62,8 +65,8 @@ class HandlerConnections:
                         return connection
         raise TransactionError("no connection for the handler's transaction could be had in time")
 
-    def take_back(self, connection: HandlerConnection) -> None:
-        """Roll back whatever is still open and keep the connection for the next handler."""
+    def check_in(self, connection: HandlerConnection) -> None:
+        """Roll back what is still open, and keep the connection for the next handler."""
         try:
             connection.end()
             self._idle.append(connection)
@@ -73,24 +76,26 @@ class HandlerConnections:
             self._places.release()
 
     def write_off(self, connection: HandlerConnection) -> None:
-        """Cut off a connection that its handler may go on using for ever; another may be lent for it."""
+        """Cut off a connection that a handler may never stop using, and allow another one in its place."""
         connection.sever()
         self._places.release()
 
     @contextmanager
-    def _awaited(self) -> Iterator[None]:
-        self._count(1)
+    def _expected(self) -> Iterator[None]:
+        """Keep `watchdog` expecting a beat while any caller waits."""
+        self._count_waiting(1)
         try:
             yield
         finally:
-            self._count(-1)
+            self._count_waiting(-1)
 
-    def _count(self, change: int) -> None:
+    def _count_waiting(self, change: int) -> None:
         with self._lock:
             self._waiting += change
             self.watchdog.expect(when=self._waiting > 0)
 
     def _begun(self) -> HandlerConnection:
+        """Return an idle connection, or a new one, with its transaction open."""
         while True:
             try:
                 connection = self._idle.pop()
@@ -99,7 +104,7 @@ class HandlerConnections:
             try:
                 connection.begin(idle_seconds=self._idle_seconds)
             except psycopg.OperationalError:
-                connection.close()  # it broke while nobody used it
+                connection.close()  # it broke while it was idle
             else:
                 return connection
         connection = HandlerConnection.open(
@@ -113,48 +118,48 @@ class HandlerConnections:
         return connection
 
 
-class Loan:
-    """One attempt's connection: lent on first use, and returned or cut off once, from any thread."""
+class Checkout:
+    """One attempt's connection: taken on first use, checked in or cut off once, from any thread."""
 
-    __slots__ = ("_connection", "_connections", "_lending", "_lock", "_over")
+    __slots__ = ("_checking_out", "_connection", "_lock", "_over", "_pool")
 
-    def __init__(self, connections: HandlerConnections) -> None:
-        self._connections = connections
-        self._lending = threading.Lock()
+    def __init__(self, pool: HandlerPool) -> None:
+        self._pool = pool
+        self._checking_out = threading.Lock()
         self._lock = threading.Lock()
         self._connection: HandlerConnection | None = None
         self._over = False
 
     @property
     def open(self) -> HandlerConnection | None:
-        """The connection, if one was asked for and is not returned."""
+        """The connection, None before the first use and after the end."""
         return self._connection
 
     def connection(self) -> HandlerConnection:
-        """Return the attempt's connection, waiting for it if it is asked for the first time."""
-        with self._lending:
+        """Return the attempt's connection. The first call may wait for it."""
+        with self._checking_out:
             if self._connection is None:
-                self._keep(self._connections.lend(wanted=lambda: not self._over))
+                self._keep(self._pool.check_out(wanted=lambda: not self._over))
             if (connection := self._connection) is None:
                 raise TransactionError("a handler must not begin a transaction when its attempt is over")
             return connection
 
-    def give_back(self) -> None:
+    def check_in(self) -> None:
         """Return the connection at the attempt's end."""
         if (connection := self._ended()) is not None:
-            self._connections.take_back(connection)
+            self._pool.check_in(connection)
 
     def cut_off(self) -> None:
-        """Take the connection away from a handler that is still running; the server rolls back."""
+        """Take the connection away from a handler that still runs. The server rolls back."""
         if (connection := self._ended()) is not None:
-            self._connections.write_off(connection)
+            self._pool.write_off(connection)
 
     def _keep(self, connection: HandlerConnection) -> None:
         with self._lock:
             if not self._over:
                 self._connection = connection
                 return
-        self._connections.take_back(connection)
+        self._pool.check_in(connection)
 
     def _ended(self) -> HandlerConnection | None:
         with self._lock:

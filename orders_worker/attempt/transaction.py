@@ -35,7 +35,7 @@ class HandlerConnection(Connection):
     does; `with connection.transaction():` makes a savepoint as usual, and `with connection:` ends nothing.
     """
 
-    _lent = False
+    _checked_out = False
     _ended = False
 
     def commit(self) -> None:
@@ -81,7 +81,7 @@ class HandlerConnection(Connection):
         self.reply_seconds = min(reply_seconds, CONNECT_SECONDS)
         self.execute(_BEGIN.format(**milliseconds))
         self.reply_seconds = reply_seconds
-        self._lent = True
+        self._checked_out = True
 
     def reclaim(self) -> None:
         """Take the connection from its handler: what follows is ours, and planned once."""
@@ -100,7 +100,7 @@ class HandlerConnection(Connection):
 
     def end(self) -> None:
         """Roll back what is still open and forget all that the handler set, for the next one to begin."""
-        self._lent = False
+        self._checked_out = False
         self.rollback()
         self.reclaim()
         self.autocommit = True
@@ -129,7 +129,7 @@ class HandlerConnection(Connection):
             pass  # already closed
 
     def _refuse(self, call: str) -> None:
-        if self._lent:
+        if self._checked_out:
             raise TransactionError(
                 f"a handler must not {call} its transaction: return to have it committed with the order's"
                 " completion, raise to have it rolled back"

@@ -12,7 +12,7 @@ from queue import Empty
 
 import psycopg
 
-from orders_worker.attempt.attempt import Attempt, Completed, Result, Work, error_text
+from orders_worker.attempt.attempt import Attempt, AttemptSettings, Completed, Result, error_text
 from orders_worker.dispatch.claims import Claims
 from orders_worker.dispatch.finished import Finished
 from orders_worker.dispatch.floor import Floor
@@ -52,7 +52,7 @@ class Dispatcher:
         claims: Claims,
         mailbox: Mailbox,
         slots: Slots,
-        work: Work,
+        settings: AttemptSettings,
         stop: Stop,
         link: Link,
         register: Callable[[Connection], Registration],
@@ -61,7 +61,7 @@ class Dispatcher:
         self._claims = claims
         self._mailbox = mailbox
         self._slots = slots
-        self._work = work
+        self._settings = settings
         self._stop = stop
         self._link = link
         self._register = register
@@ -255,7 +255,7 @@ class Dispatcher:
             free=free,
             floor=self._floor.begin(),
             since=self._claims.since,
-            max_attempts=self._work.max_attempts,
+            max_attempts=self._settings.max_attempts,
         )
         completed = self._finished.settle(finished, exchanged)
         self._hungry = len(exchanged.claimed) == free > 0
@@ -283,13 +283,17 @@ class Dispatcher:
 
     def _return(self, claims: list[Claim]) -> None:
         """Hand back claims that no slot is free for."""
-        attempts = [Attempt(claim, worker_id=self._claims.worker_id, work=self._work) for claim in claims]
+        attempts = [
+            Attempt(claim, worker_id=self._claims.worker_id, settings=self._settings) for claim in claims
+        ]
         self._claims.take(attempts, at=self._claims.since)
         for attempt in attempts:
             self._finished.end(attempt.ending(Outcome.RELEASED))
 
     def _start(self, claims: Iterable[Claim], *, at: datetime) -> None:
-        attempts = [Attempt(claim, worker_id=self._claims.worker_id, work=self._work) for claim in claims]
+        attempts = [
+            Attempt(claim, worker_id=self._claims.worker_id, settings=self._settings) for claim in claims
+        ]
         self._claims.take(attempts, at=at)
         for attempt in attempts:
             self._slots.start(attempt)

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from orders_worker.attempt.attempt import Attempt, Completed, Work, error_text
+from orders_worker.attempt.attempt import Attempt, AttemptSettings, Completed, error_text
 from orders_worker.attempt.backoff import backoff
-from orders_worker.attempt.pool import HandlerConnections
+from orders_worker.attempt.pool import HandlerPool
 from orders_worker.attempt.transaction import TransactionError
 from orders_worker.dispatch.claims import Claims
 from orders_worker.dispatch.shutdown import HAND_BACK_SECONDS, Stop
@@ -44,15 +44,15 @@ def never(*_: object) -> Any:
 
 
 def make_attempt(claim: Claim, handler: Any = never, *, base_seconds: float = 1.0) -> Attempt:
-    work = Work(
+    settings = AttemptSettings(
         handler=handler,
-        connections=HandlerConnections("host=/nowhere", size=1, lease_seconds=1, timeout_seconds=0.01),
+        pool=HandlerPool("host=/nowhere", size=1, lease_seconds=1, timeout_seconds=0.01),
         probe=never,
         max_attempts=5,
         backoff_seconds=base_seconds,
         timeout_seconds=None,
     )
-    return Attempt(claim, worker_id="w", work=work)
+    return Attempt(claim, worker_id="w", settings=settings)
 
 
 # Backoff.

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from orders_worker.attempt.pool import HandlerConnections
+from orders_worker.attempt.pool import HandlerPool
 from orders_worker.health.monitor import Monitor
 from orders_worker.health.probes import Probes
 from orders_worker.health.reasons import Health
@@ -248,15 +248,15 @@ def test_dispatcher_that_rested_awaits_an_answer_as_soon_as_it_uses_its_link() -
 def test_pool_of_connections_is_at_rest_unless_somebody_waits_for_one(
     database_url: str, wait_until: Callable[..., Any]
 ) -> None:
-    connections = HandlerConnections(database_url, size=1, lease_seconds=10, timeout_seconds=10)
+    connections = HandlerPool(database_url, size=1, lease_seconds=10, timeout_seconds=10)
     assert connections.watchdog.resting
-    lent = connections.lend(wanted=lambda: True)
+    lent = connections.check_out(wanted=lambda: True)
     assert connections.watchdog.resting
 
     with ThreadPoolExecutor() as handlers:
-        waiting = handlers.submit(connections.lend, wanted=lambda: True)
+        waiting = handlers.submit(connections.check_out, wanted=lambda: True)
         wait_until(lambda: not connections.watchdog.resting)
-        connections.take_back(lent)
+        connections.check_in(lent)
         again = waiting.result()
 
     assert connections.watchdog.resting
