@@ -10,7 +10,7 @@ from orders_worker.attempt.pool import HandlerPool
 from orders_worker.config import WorkerConfig
 from orders_worker.dispatch.claims import Claims
 from orders_worker.dispatch.dispatcher import Dispatcher
-from orders_worker.dispatch.shutdown import Stop
+from orders_worker.dispatch.shutdown import Shutdown
 from orders_worker.dispatch.slots import Mailbox, Slots
 from orders_worker.handler import Handler
 from orders_worker.health.monitor import Monitor
@@ -72,7 +72,7 @@ def run(
         mailbox=mailbox,
         slots=slots,
         settings=settings,
-        stop=Stop(signals, shutdown_seconds=config.shutdown_seconds),
+        shutdown=Shutdown(signals, shutdown_seconds=config.shutdown_seconds),
         link=link,
         register=functools.partial(register, config=config),
         poll_seconds=config.poll_seconds,

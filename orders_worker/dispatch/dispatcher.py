@@ -16,7 +16,7 @@ from orders_worker.attempt.attempt import Attempt, AttemptSettings, Completed, R
 from orders_worker.dispatch.claims import Claims
 from orders_worker.dispatch.finished import Finished
 from orders_worker.dispatch.floor import Floor
-from orders_worker.dispatch.shutdown import Stop
+from orders_worker.dispatch.shutdown import Shutdown
 from orders_worker.dispatch.slots import Mailbox, Slots
 from schema.errors import DatabaseUnavailableError
 from schema.order import Claim, Fence
@@ -53,7 +53,7 @@ class Dispatcher:
         mailbox: Mailbox,
         slots: Slots,
         settings: AttemptSettings,
-        stop: Stop,
+        shutdown: Shutdown,
         link: Link,
         register: Callable[[Connection], Registration],
         poll_seconds: float,
@@ -62,7 +62,7 @@ class Dispatcher:
         self._mailbox = mailbox
         self._slots = slots
         self._settings = settings
-        self._stop = stop
+        self._shutdown = shutdown
         self._link = link
         self._register = register
         self._poll_seconds = poll_seconds
@@ -86,7 +86,7 @@ class Dispatcher:
             self._link.watchdog.expect(when=self._awaits())
             self._collect(self._pause())
             self._give_up_overdue()
-            if self._stop.hands_back():
+            if self._shutdown.hands_back():
                 self._hand_back()
 
     def declare_dead(self, worker_id: str) -> None:
@@ -107,13 +107,13 @@ class Dispatcher:
         if self._slots.abandoned >= self._slots.count and not self.exhausted:
             self.exhausted = True
             _log.error("handlers_hang", abandoned=self._slots.abandoned)
-            self._stop.begin()
-        return self._stop.over() or (self._stop.requested and not self._claims)
+            self._shutdown.begin()
+        return self._shutdown.over() or (self._shutdown.requested and not self._claims)
 
     # What to do next, and when.
 
     def _free(self) -> int:
-        return 0 if self._stop.requested else self._slots.free
+        return 0 if self._shutdown.requested else self._slots.free
 
     def _is_dead(self) -> bool:
         return self._dead_id == self._claims.worker_id
@@ -138,7 +138,7 @@ class Dispatcher:
             moments.append(self._link.retry_at)
         elif self._awaits():
             moments.append(self._poll_at)
-        if (stop_at := self._stop.next_at()) is not None:
+        if (stop_at := self._shutdown.next_at()) is not None:
             moments.append(stop_at)
         if (overdue_at := self._slots.overdue_at) is not None:
             moments.append(overdue_at)

@@ -1,4 +1,4 @@
-"""How a worker ends: it stops claiming, waits for its handlers, hands the rest back, and gives up at last."""
+"""How a worker ends: it stops claiming, waits for its handlers, hands the rest back, and at last gives up."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ HAND_BACK_SECONDS = 5.0
 _log = logs.Log(__name__)
 
 
-class Stop:
+class Shutdown:
     """The stages of the end, as the dispatcher asks for them; `signals` may begin or hasten it."""
 
     def __init__(

@@ -12,7 +12,7 @@ from orders_worker.attempt.backoff import backoff
 from orders_worker.attempt.pool import HandlerPool
 from orders_worker.attempt.transaction import TransactionError
 from orders_worker.dispatch.claims import Claims
-from orders_worker.dispatch.shutdown import HAND_BACK_SECONDS, Stop
+from orders_worker.dispatch.shutdown import HAND_BACK_SECONDS, Shutdown
 from schema.errors import DatabaseUnavailableError
 from schema.order import Claim
 from schema.queue.workers import Registration
@@ -197,7 +197,7 @@ def clock() -> Clock:
 
 
 def test_stop_hands_back_when_the_time_is_over_and_leaves_a_little_later(clock: Clock) -> None:
-    stop = Stop(StopSignals(clock), shutdown_seconds=30, clock=clock)
+    stop = Shutdown(StopSignals(clock), shutdown_seconds=30, clock=clock)
     assert not stop.requested
     assert stop.next_at() is None
 
@@ -216,7 +216,7 @@ def test_stop_hands_back_when_the_time_is_over_and_leaves_a_little_later(clock: 
 @pytest.mark.usefixtures("keep_signal_handlers")
 def test_impatience_hands_back_at_once(clock: Clock) -> None:
     signals = StopSignals(clock)
-    stop = Stop(signals, shutdown_seconds=30, clock=clock)
+    stop = Shutdown(signals, shutdown_seconds=30, clock=clock)
     for pause in (0.0, 1.5):
         clock.now += pause
         with pytest.raises(SystemExit):
