@@ -56,7 +56,7 @@ def run(options: Namespace) -> int:
                 on_chunk=on_chunk,
             )
         except (psycopg.Error, KeyboardInterrupt) as error:
-            raise _StoppedError(error, progress.last) from error
+            raise ImportStoppedError(error, progress.last) from error
         except OSError as error:
             raise StartError(f"{error.filename or rejects_path}: {error.strerror or error}") from error
         finally:
@@ -66,7 +66,7 @@ def run(options: Namespace) -> int:
     )
 
 
-class _StoppedError(StartError):
+class ImportStoppedError(StartError):
     """The import ended before the file did."""
 
     def __init__(self, cause: BaseException, last: Imported | None) -> None:
