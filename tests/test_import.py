@@ -165,7 +165,7 @@ def test_import_goes_on_where_it_has_stopped(file: Path, connection: Connection,
     done = do(connection, file)
 
     assert users(connection) == ["user 1", "user 2", "user 3"]
-    assert (done.placed, done.rejected, done.place.line) == (3, 2, 5)
+    assert (done.placed, done.rejected, done.offset.line) == (3, 2, 5)
     assert [each["line"] for each in rejected(file)] == [2, 4]
 
 

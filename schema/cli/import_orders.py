@@ -62,7 +62,7 @@ def run(options: Namespace) -> int:
         finally:
             progress.end()
     return _report(
-        done, path, rejects_path=rejects_path, was_done=progress.last is None and done.place.line > 0
+        done, path, rejects_path=rejects_path, was_done=progress.last is None and done.offset.line > 0
     )
 
 
@@ -71,7 +71,7 @@ class ImportStoppedError(StartError):
 
     def __init__(self, cause: BaseException, last: Imported | None) -> None:
         reason = "interrupted" if isinstance(cause, KeyboardInterrupt) else logs.first_line(cause)
-        far = f"after line {last.place.line:,}" if last else "before anything more was imported"
+        far = f"after line {last.offset.line:,}" if last else "before anything more was imported"
         super().__init__(f"stopped {far} ({reason}): give the same command again to go on from there")
 
 
@@ -111,7 +111,7 @@ class _Progress:
             print(file=sys.stderr, flush=True)
 
     def _line(self, done: Imported, now: float) -> str:
-        share = done.place.position / max(self._size, 1)
+        share = done.offset.position / max(self._size, 1)
         bar = f"[{'#' * int(_BAR_WIDTH * share):<{_BAR_WIDTH}}] " if self._on_terminal else ""
         counts = f"{done.placed:,} orders, {done.rejected:,} rejected"
         return f"{bar}{share:4.0%}  {counts}, {now - self._began_at:.0f} s"

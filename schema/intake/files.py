@@ -33,7 +33,7 @@ class Format(StrEnum):
 SUFFIXES = {".ndjson": Format.NDJSON, ".jsonl": Format.NDJSON, ".csv": Format.CSV}
 
 
-class Place(NamedTuple):
+class Offset(NamedTuple):
     """How far a file was read: so many lines, so many bytes."""
 
     line: int = 0
@@ -45,7 +45,7 @@ class Entry(NamedTuple):
 
     line: int
     source: bytes
-    end: Place
+    end: Offset
     order: NewOrder | None
     reason: str = ""
 
@@ -64,8 +64,8 @@ def format_of(path: Path) -> Format:
         ) from None
 
 
-def read(file: BinaryIO, kind: Format, *, start: Place, end: int = sys.maxsize) -> Iterator[Entry]:
-    """Yield what stands in `file` from `start`, the end of an earlier entry or `Place()`, to the byte `end`.
+def read(file: BinaryIO, kind: Format, *, start: Offset, end: int = sys.maxsize) -> Iterator[Entry]:
+    """Yield what stands in `file` from `start`, the end of an earlier entry or `Offset()`, to the byte `end`.
 
     Blank lines are no entries.
     """
@@ -77,7 +77,7 @@ def read(file: BinaryIO, kind: Format, *, start: Place, end: int = sys.maxsize) 
 class _Lines:
     """The lines of a file, as bytes; keeps count. One that is too long is cut, and one byte too long."""
 
-    def __init__(self, file: BinaryIO, start: Place, *, end: int) -> None:
+    def __init__(self, file: BinaryIO, start: Offset, *, end: int) -> None:
         self._file = file
         file.seek(start.position)
         self._end = end
@@ -85,8 +85,8 @@ class _Lines:
         self.position = start.position
 
     @property
-    def place(self) -> Place:
-        return Place(self.count, self.position)
+    def offset(self) -> Offset:
+        return Offset(self.count, self.position)
 
     def __iter__(self) -> Iterator[bytes]:
         while line := self._piece():
@@ -111,7 +111,7 @@ def _read_ndjson(lines: _Lines) -> Iterator[Entry]:
             order = parse(_whole(line), what="the line")
         except (NotJsonError, InvalidOrderError, _TooLongError) as error:
             reason = str(error)
-        yield Entry(lines.count, line, lines.place, order, reason)
+        yield Entry(lines.count, line, lines.offset, order, reason)
 
 
 class _TooLongError(OrdersError):
@@ -125,15 +125,15 @@ def _whole(line: bytes) -> bytes:
     return line
 
 
-def _read_csv(file: BinaryIO, start: Place, *, end: int) -> Iterator[Entry]:
-    header = _Records(_Lines(file, Place(), end=end))
+def _read_csv(file: BinaryIO, start: Offset, *, end: int) -> Iterator[Entry]:
+    header = _Records(_Lines(file, Offset(), end=end))
     try:
         names = next(header, [])
     except _UNREADABLE:
         names = []
     if sorted(names) != sorted(_COLUMNS):
         raise UnreadableFileError(f"the first line of the file has to name the columns {','.join(_COLUMNS)}")
-    records = _Records(_Lines(file, max(start, header.lines.place), end=end))
+    records = _Records(_Lines(file, max(start, header.lines.offset), end=end))
     while True:
         order, reason = None, ""
         try:
@@ -144,7 +144,7 @@ def _read_csv(file: BinaryIO, start: Place, *, end: int) -> Iterator[Entry]:
         except (*_UNREADABLE, InvalidOrderError, _CellsError) as error:
             reason = str(error)
         if order or reason:
-            yield Entry(records.first_line, b"".join(records.source), records.lines.place, order, reason)
+            yield Entry(records.first_line, b"".join(records.source), records.lines.offset, order, reason)
 
 
 class _NotUtf8Error(OrdersError):

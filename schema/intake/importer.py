@@ -12,9 +12,9 @@ from typing import Any
 import psycopg
 
 from schema.errors import OrderNotTakenError, OrdersError
-from schema.intake.files import Entry, Format, Place, read
+from schema.intake.files import Entry, Format, Offset, read
 from schema.intake.progress import Imported, ImportedElsewhereError, ImportStateError, advance, begin, shown
-from schema.intake.rejected import Reject, Rejects
+from schema.intake.rejected import RejectedLine, Rejects
 from schema.order import NewOrder
 from schema.queue import batch
 from schema.runtime import logs
@@ -104,7 +104,7 @@ def _chunks(
     end = file.seek(0, os.SEEK_END)
     size, refusal = most, ""
     while True:
-        chunk = _Chunk(read(file, kind, start=done.place, end=end), most=size, refusal=refusal)
+        chunk = _Chunk(read(file, kind, start=done.offset, end=end), most=size, refusal=refusal)
         try:
             now = _place(connection, chunk, done, sha256=sha256, rejects=rejects)
         except _RefusedError as error:
@@ -126,8 +126,8 @@ class _Chunk:
         self._most = most
         self._refusal = refusal
         self.placed = 0
-        self.rejects: list[Reject] = []
-        self.end: Place | None = None
+        self.rejects: list[RejectedLine] = []
+        self.end: Offset | None = None
 
     def orders(self) -> Iterator[NewOrder]:
         """Read on and yield what is an order."""
@@ -136,9 +136,9 @@ class _Chunk:
             self.end = entry.end
             size += len(entry.source)
             if entry.order is None:
-                self.rejects.append(Reject(entry, entry.reason))
+                self.rejects.append(RejectedLine(entry, entry.reason))
             elif self._refusal:
-                self.rejects.append(Reject(entry, self._refusal))
+                self.rejects.append(RejectedLine(entry, self._refusal))
                 return
             else:
                 self.placed += 1
@@ -166,7 +166,7 @@ def _place(
         if chunk.end is None:
             return done
         now = Imported(
-            place=chunk.end,
+            offset=chunk.end,
             placed=done.placed + chunk.placed,
             rejected=done.rejected + len(chunk.rejects),
             rejected_bytes=rejects.add(chunk.rejects),

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from schema.errors import StartError
-from schema.intake.files import Place
+from schema.intake.files import Offset
 
 
 class ImportStateError(StartError):
@@ -24,9 +24,9 @@ class ImportedElsewhereError(ImportStateError):
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """How far the file was imported: `place`, and what became of its entries."""
+    """How far the file was imported: `offset`, and what became of its entries."""
 
-    place: Place
+    offset: Offset
     placed: int
     rejected: int
     rejected_bytes: int
@@ -105,7 +105,7 @@ def begin(connection: psycopg.Connection[Any], sha256: bytes, path: Path, *, aga
         connection.execute(_ANEW, names)
     row = connection.execute(_STATE, names).fetchone()
     assert row is not None  # noqa: S101 - just inserted, and nothing deletes it
-    return Imported(Place(*row[:2]), *row[2:])
+    return Imported(Offset(*row[:2]), *row[2:])
 
 
 def shown(path: Path) -> str:
@@ -117,9 +117,9 @@ def advance(connection: psycopg.Connection[Any], done: Imported, now: Imported, 
     """Note how far the import is; raise `ImportedElsewhereError` if another process has moved it."""
     values = {
         "sha256": sha256,
-        "from": done.place.position,
-        "line": now.place.line,
-        "position": now.place.position,
+        "from": done.offset.position,
+        "line": now.offset.line,
+        "position": now.offset.position,
         "placed": now.placed,
         "rejected": now.rejected,
         "rejected_bytes": now.rejected_bytes,

@@ -10,7 +10,7 @@ from schema.errors import StartError
 from schema.intake.files import Entry
 
 
-class Reject(NamedTuple):
+class RejectedLine(NamedTuple):
     """An entry that is no order, or was refused as one, and why."""
 
     entry: Entry
@@ -50,7 +50,7 @@ class Rejects:
         if self._file is not None:
             self._file.close()
 
-    def add(self, rejects: Iterable[Reject]) -> int:
+    def add(self, rejects: Iterable[RejectedLine]) -> int:
         """Write them durably; return the file's length."""
         lines = b"".join(map(_line, rejects))
         if lines:
@@ -62,6 +62,6 @@ class Rejects:
         return self._size
 
 
-def _line(reject: Reject) -> bytes:
+def _line(reject: RejectedLine) -> bytes:
     text = reject.entry.source.decode(errors="backslashreplace").rstrip("\r\n")
     return json.dumps({"line": reject.entry.line, "reason": reject.reason, "text": text}).encode() + b"\n"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schema.intake.files import MAX_LINE_BYTES, Entry, Format, Place, UnreadableFileError, format_of, read
+from schema.intake.files import MAX_LINE_BYTES, Entry, Format, Offset, UnreadableFileError, format_of, read
 
 LINE = b'{"user_id": "ada", "item_ids": ["tea"], "total_amount": 1.50}\n'
 HEADER = b"user_id,item_ids,total_amount\n"
@@ -15,7 +15,7 @@ ROW = b'ada,"[""tea"", ""milk""]",1.50\n'
 
 
 def entries(text: bytes, kind: Format = Format.NDJSON) -> list[Entry]:
-    return list(read(io.BytesIO(text), kind, start=Place()))
+    return list(read(io.BytesIO(text), kind, start=Offset()))
 
 
 def orders(found: list[Entry]) -> list[Any]:
@@ -66,7 +66,7 @@ def test_wrong_line_is_an_entry_with_a_reason_and_spoils_no_other(line: bytes, r
     assert reason in wrong.reason
     assert (wrong.line, wrong.source) == (2, line[: MAX_LINE_BYTES + 1])
     assert [entry.order is not None for entry in (first, last)] == [True, True]
-    assert last.end == Place(3, len(LINE + line + LINE))
+    assert last.end == Offset(3, len(LINE + line + LINE))
 
 
 def test_longest_line_is_read() -> None:
@@ -147,7 +147,7 @@ def test_csv_cell_may_be_as_long_as_a_line() -> None:
 
 
 def test_nothing_is_read_past_the_end() -> None:
-    found = list(read(io.BytesIO(LINE * 3), Format.NDJSON, start=Place(), end=2 * len(LINE)))
+    found = list(read(io.BytesIO(LINE * 3), Format.NDJSON, start=Offset(), end=2 * len(LINE)))
 
     assert len(found) == 2
 
