@@ -1,85 +1,88 @@
-"""Requests that ask the database for the same thing at the same time share a statement."""
+"""Coalesce concurrent calls: requests that need the same statement at the same time share one."""
 
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-PATIENCE_SECONDS = 0.01
-"""How long a request waits for its turn before it asks by itself: longer than a turn takes unless the
-database is slow, or a lock or a trigger of its user's holds somebody up."""
+TURN_SECONDS = 0.01
+"""How long a call waits for its turn before it runs alone. A turn takes longer only when the database is
+slow, or when a lock or a user's trigger holds up one of its rows."""
 
-Asked = TypeVar("Asked")
+Argument = TypeVar("Argument")
 Answer = TypeVar("Answer")
 
 
-class _Question(Generic[Asked, Answer]):
-    """What one request asks; there is an `answer` or an `error` once it is not `open`."""
+class _Call(Generic[Argument, Answer]):
+    """One request's call. Once it is not `open`, it has an `answer` or an `error`."""
 
-    __slots__ = ("answer", "asked", "error", "open")
+    __slots__ = ("answer", "argument", "error", "open")
 
-    def __init__(self, asked: Asked) -> None:
-        self.asked = asked
+    def __init__(self, argument: Argument) -> None:
+        self.argument = argument
         self.open = True
         self.answer: Answer
         self.error: BaseException | None = None
 
 
-class Together(Generic[Asked, Answer]):
-    """Has each request wait for its turn; whoever has it asks for all that are waiting by then.
+class Coalescer(Generic[Argument, Answer]):
+    """Coalesces concurrent calls: one thread runs `answer` for every call that waits at that moment.
 
-    A statement for each costs up to twice as much under load: docs/profile.md. `answer` is called, by several
-    threads at once, with what some of them ask, after they have asked; it returns as many answers, in the
-    same order, and what it raises each of them raises.
+    A statement for each call costs up to twice as much under load: docs/profile.md. `answer` takes the
+    arguments and returns as many answers, in the same order; what it raises, each of the calls raises.
+    Several threads may run it at once.
     """
 
     def __init__(
-        self, answer: Callable[[list[Asked]], list[Answer]], *, patience_seconds: float = PATIENCE_SECONDS
+        self,
+        answer: Callable[[list[Argument]], list[Answer]],
+        *,
+        turn_seconds: float = TURN_SECONDS,
     ) -> None:
         self._answer = answer
-        self._patience_seconds = patience_seconds
+        self._turn_seconds = turn_seconds
         self._turn = threading.Lock()
         self._lock = threading.Lock()
-        self._waiting: list[_Question[Asked, Answer]] = []
+        self._waiting: list[_Call[Argument, Answer]] = []
 
-    def ask(self, asked: Asked) -> Answer:
-        """Wait for the answer and return it, or raise what was raised instead."""
-        question: _Question[Asked, Answer] = _Question(asked)
+    def call(self, argument: Argument) -> Answer:
+        """Return this argument's answer, or raise what was raised instead."""
+        call: _Call[Argument, Answer] = _Call(argument)
         with self._lock:
-            self._waiting.append(question)
-        while question.open:
-            if self._turn.acquire(timeout=self._patience_seconds):
+            self._waiting.append(call)
+        while call.open:
+            if self._turn.acquire(timeout=self._turn_seconds):
                 try:
-                    if question.open:
-                        self._answer_all(self._all_waiting())
+                    if call.open:
+                        self._run(self._take_all())
                 finally:
                     self._turn.release()
-            elif self._withdrawn(question):
-                self._answer_all([question])
-        if question.error is not None:
-            raise question.error
-        return question.answer
+            elif self._withdraw(call):
+                self._run([call])
+        if call.error is not None:
+            raise call.error
+        return call.answer
 
-    def _all_waiting(self) -> list[_Question[Asked, Answer]]:
+    def _take_all(self) -> list[_Call[Argument, Answer]]:
         with self._lock:
             waiting, self._waiting = self._waiting, []
         return waiting
 
-    def _withdrawn(self, question: _Question[Asked, Answer]) -> bool:
-        """Take it out of those waiting, unless somebody is asking for it already."""
+    def _withdraw(self, call: _Call[Argument, Answer]) -> bool:
+        """Take a call out of the waiting ones; False when another thread runs it already."""
         with self._lock:
             try:
-                self._waiting.remove(question)
+                self._waiting.remove(call)
             except ValueError:
                 return False
             return True
 
-    def _answer_all(self, questions: list[_Question[Asked, Answer]]) -> None:
+    def _run(self, calls: list[_Call[Argument, Answer]]) -> None:
         try:
-            answers = self._answer([question.asked for question in questions])
-            for question, answer in zip(questions, answers, strict=True):
-                question.answer = answer
-        except BaseException as error:  # noqa: BLE001 - each of them raises it
-            for question in questions:
-                question.error = error
-        for question in questions:
-            question.open = False
+            answers = self._answer([call.argument for call in calls])
+            for call, answer in zip(calls, answers, strict=True):
+                call.answer = answer
+        except BaseException as error:  # noqa: BLE001 - each of the calls raises it
+            for call in calls:
+                call.error = error
+        for call in calls:
+            call.open = False

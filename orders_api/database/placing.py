@@ -5,7 +5,7 @@ from uuid import UUID
 
 import psycopg
 
-from orders_api.database.coalescer import PATIENCE_SECONDS, Together
+from orders_api.database.coalescer import TURN_SECONDS, Coalescer
 from orders_api.database.pool import Database
 from schema.errors import OrderNotTakenError
 from schema.order import NewOrder
@@ -32,16 +32,16 @@ class Entrance:
     none fails for what is wrong with another. A slow trigger of the user's holds up all of them.
     """
 
-    def __init__(self, database: Database, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, database: Database, *, turn_seconds: float = TURN_SECONDS) -> None:
         self._database = database
-        self._together = Together(self._submit_all, patience_seconds=patience_seconds)
+        self._coalescer = Coalescer(self._submit_all, turn_seconds=turn_seconds)
 
     def submit(self, order: NewOrder) -> UUID:
         """Return the order's id when it is committed.
 
         Raises what `Database.connection` and `submit.submit` do.
         """
-        stored = self._together.ask(order)
+        stored = self._coalescer.call(order)
         if stored is _Not.TOGETHER:
             with self._database.connection() as connection:
                 return submit.submit(connection, order)

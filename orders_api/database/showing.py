@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from orders_api.database.coalescer import PATIENCE_SECONDS, Together
+from orders_api.database.coalescer import TURN_SECONDS, Coalescer
 from orders_api.database.pool import Database
 from schema.reports import show
 
@@ -10,13 +10,13 @@ from schema.reports import show
 class Lookup:
     """Shows orders as the database has them when they are asked for, or later."""
 
-    def __init__(self, database: Database, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, database: Database, *, turn_seconds: float = TURN_SECONDS) -> None:
         self._database = database
-        self._together = Together(self._show, patience_seconds=patience_seconds)
+        self._coalescer = Coalescer(self._show, turn_seconds=turn_seconds)
 
     def show(self, order_id: UUID) -> str | None:
         """Return the order as a JSON object or None; raise what `Database.connection` does."""
-        return self._together.ask(order_id)
+        return self._coalescer.call(order_id)
 
     def _show(self, order_ids: list[UUID]) -> list[str | None]:
         with self._database.connection() as connection:

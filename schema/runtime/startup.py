@@ -12,7 +12,7 @@ from schema.errors import DatabaseUnavailableError, SettingError, StartError
 from schema.runtime import logs
 from schema.runtime.connection import Connection
 
-PATIENCE_SECONDS = 30.0
+DATABASE_WAIT_SECONDS = 30.0
 """How long a program waits at its start for a database that can't be reached."""
 
 _PAUSE_SECONDS = 0.5
@@ -65,7 +65,7 @@ def first(url: str, *, name: str, work: Callable[[Connection], Result]) -> Resul
 
 
 def _patiently(work: Callable[[], Result]) -> Result:
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    give_up_at = time.monotonic() + DATABASE_WAIT_SECONDS
     said = False
     while True:
         try:
@@ -73,7 +73,7 @@ def _patiently(work: Callable[[], Result]) -> Result:
         except (DatabaseUnavailableError, psycopg.OperationalError) as error:
             line = logs.first_line(error) if isinstance(error, psycopg.Error) else str(error)
             if time.monotonic() >= give_up_at:
-                raise StartError(f"no database within {PATIENCE_SECONDS:g} seconds: {line}") from error
+                raise StartError(f"no database within {DATABASE_WAIT_SECONDS:g} seconds: {line}") from error
             if not said:
                 print(f"waiting for the database (DATABASE_URL): {line}", file=sys.stderr, flush=True)
                 said = True

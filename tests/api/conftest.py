@@ -19,7 +19,7 @@ from falcon.testing import TestClient
 from psycopg import conninfo
 
 from orders_api.app import create_app
-from orders_api.database.coalescer import Together
+from orders_api.database.coalescer import Coalescer
 from orders_api.database.pool import Database
 from schema.runtime.connection import Connection
 
@@ -101,7 +101,7 @@ class Crowd:
 
 class Gather(Protocol):
     def __call__(
-        self, together: Together[Any, Any], call: Callable[[Any], Any], *, first: Any, others: list[Any]
+        self, coalescer: Coalescer[Any, Any], call: Callable[[Any], Any], *, first: Any, others: list[Any]
     ) -> AbstractContextManager[Crowd]: ...
 
 
@@ -116,14 +116,14 @@ def gather(
 
     @contextmanager
     def gathered(
-        together: Together[Any, Any], call: Callable[[Any], Any], *, first: Any, others: list[Any]
+        coalescer: Coalescer[Any, Any], call: Callable[[Any], Any], *, first: Any, others: list[Any]
     ) -> Iterator[Crowd]:
         with connect().transaction() as transaction:
             transaction.connection.execute("LOCK TABLE orders")
             one = threads.submit(call, first)
             (pid,) = held_up()
             rest = [threads.submit(call, each) for each in others]
-            wait_until(lambda: len(together._waiting) == len(others))
+            wait_until(lambda: len(coalescer._waiting) == len(others))
             yield Crowd(one, pid, rest)
 
     return gathered

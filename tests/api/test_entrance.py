@@ -36,7 +36,7 @@ def database(database_url: str) -> Any:
 @pytest.fixture
 def entrance(database: Database) -> Entrance:
     """One whose requests wait for their turn as long as it takes."""
-    return Entrance(database, patience_seconds=60)
+    return Entrance(database, turn_seconds=60)
 
 
 def make_order(user_id: str, *item_ids: str) -> NewOrder:
@@ -51,7 +51,7 @@ def arrive(entrance: Entrance, gather: Gather) -> Arrive:
     """Have orders arrive together, behind one of another's."""
 
     def all_at_once(orders: list[NewOrder]) -> "list[Future[UUID]]":
-        with gather(entrance._together, entrance.submit, first=make_order("first"), others=orders) as crowd:
+        with gather(entrance._coalescer, entrance.submit, first=make_order("first"), others=orders) as crowd:
             pass
         assert crowd.first.result(10)
         return crowd.others
@@ -137,11 +137,11 @@ def test_orders_whose_statement_takes_too_long_are_stored_one_by_one(
 ) -> None:
     names = ["ada", "bob", "eve"]
     others = [make_order(name) for name in names]
-    with gather(entrance._together, entrance.submit, first=make_order("first"), others=others) as crowd:
+    with gather(entrance._coalescer, entrance.submit, first=make_order("first"), others=others) as crowd:
         # As the server does when the time for a statement is over.
         connection.execute("SELECT pg_cancel_backend(%s)", [crowd.pid])
         assert isinstance(crowd.first.exception(10), DatabaseUnavailableError)
-        wait_until(lambda: not entrance._together._waiting)
+        wait_until(lambda: not entrance._coalescer._waiting)
         connection.execute("SELECT pg_cancel_backend(%s)", held_up())
         wait_until(lambda: len(held_up()) == len(names))
 
@@ -179,11 +179,11 @@ def test_outcome_of_all_is_unknown_when_their_connection_is_lost(
     order = make_order("ada")
     # One connection: no other that was cut too can hide a second try.
     with Database(relay.url, size=1, wait_seconds=10) as database:
-        entrance = Entrance(database, patience_seconds=60)
-        with gather(entrance._together, entrance.submit, first=order, others=[order] * 3) as crowd:
+        entrance = Entrance(database, turn_seconds=60)
+        with gather(entrance._coalescer, entrance.submit, first=order, others=[order] * 3) as crowd:
             connection.execute("SELECT pg_cancel_backend(%s)", [crowd.pid])
             assert isinstance(crowd.first.exception(10), DatabaseUnavailableError)
-            wait_until(lambda: not entrance._together._waiting)
+            wait_until(lambda: not entrance._coalescer._waiting)
             held_up()
             relay.cut()
 

@@ -41,7 +41,7 @@ def database(database_url: str) -> Iterator[Counted]:
 @pytest.fixture
 def lookup(database: Counted) -> Lookup:
     """One whose requests wait for their turn as long as it takes."""
-    return Lookup(database, patience_seconds=60)
+    return Lookup(database, turn_seconds=60)
 
 
 def test_questions_that_come_during_a_statement_share_the_next_one(
@@ -49,7 +49,7 @@ def test_questions_that_come_during_a_statement_share_the_next_one(
 ) -> None:
     placed = [submit.submit(connection, ORDER) for _ in range(10)]
     asked = [*placed, uuid7(), placed[0]]
-    with gather(lookup._together, lookup.show, first=placed[0], others=asked) as crowd:
+    with gather(lookup._coalescer, lookup.show, first=placed[0], others=asked) as crowd:
         pass
 
     answers = [future.result(10) for future in crowd.others]
@@ -63,7 +63,7 @@ def test_all_who_share_a_statement_learn_that_it_failed(
     lookup: Lookup, connection: Connection, gather: Gather, held_up: Callable[[], list[int]]
 ) -> None:
     order_id = submit.submit(connection, ORDER)
-    with gather(lookup._together, lookup.show, first=order_id, others=[order_id] * 5) as crowd:
+    with gather(lookup._coalescer, lookup.show, first=order_id, others=[order_id] * 5) as crowd:
         connection.execute("SELECT pg_cancel_backend(%s)", [crowd.pid])
         with pytest.raises(DatabaseUnavailableError):
             crowd.first.result(10)
@@ -97,7 +97,7 @@ def test_question_that_has_waited_for_its_turn_is_asked_by_itself(
     wait_until: Callable[..., Any],
 ) -> None:
     order_id = submit.submit(connection, ORDER)
-    lookup = Lookup(database, patience_seconds=0.05)
+    lookup = Lookup(database, turn_seconds=0.05)
     with connect().transaction() as transaction:
         transaction.connection.execute("LOCK TABLE orders")
         asked = [threads.submit(lookup.show, order_id)]
