@@ -16,7 +16,7 @@ from schema import revision
 from schema.embedded import locate
 from schema.runtime import listening, logs, startup
 from schema.runtime.signals import StopSignals
-from schema.runtime.supervisor import LISTENER, Processes, end_with_the_parent
+from schema.runtime.supervisor import LISTENER, Supervisor, end_with_the_parent
 
 _log = logs.Log("orders_api")
 
@@ -43,9 +43,9 @@ def _serve() -> int:
             server.run()
     else:
         listening.listen(listener, port_setting="ORDERS_PORT")
-        processes = Processes(listener, count=config.processes, stop=stop, stop_seconds=STOP_SECONDS)
+        supervisor = Supervisor(listener, count=config.processes, stop=stop, stop_seconds=STOP_SECONDS)
         _log.info("api_started", url=started_url)
-        processes.run()
+        supervisor.run()
     stop.ignore()
     _log.info("api_stopped")
     return 0

@@ -24,7 +24,7 @@ PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _log = logs.Log(__name__)
 
 
-class Processes:
+class Supervisor:
     """Keeps `count` processes serving on a bound and listening socket until `stop`.
 
     One that has not ended `stop_seconds` after the stop, and five more, is killed.
