@@ -20,7 +20,7 @@ from schema.runtime import logs
 from schema.runtime.connection import Connection
 from schema.states import Outcome
 
-ERROR_LENGTH = 2000
+STORED_ERROR_LENGTH = 2000
 
 _log = logs.Log(__name__)
 
@@ -169,4 +169,4 @@ def error_text(error: BaseException, *, named: bool = True) -> str:
         message = ""
     words = f"{type(error).__name__}: {message}" if named and message else message or type(error).__name__
     storable = words.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-    return storable[:ERROR_LENGTH]
+    return storable[:STORED_ERROR_LENGTH]

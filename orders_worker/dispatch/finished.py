@@ -11,7 +11,7 @@ from schema.runtime import logs
 from schema.runtime.connection import Connection
 from schema.states import Outcome
 
-ERROR_LENGTH = 200
+LOGGED_ERROR_LENGTH = 200
 
 SWALLOWED = "a trigger or rule of the database undid it"
 """What is said of an end that the database took without an error, and did not write."""
@@ -99,5 +99,5 @@ def _report(ending: Ending, *, lost: bool, attempt_limit: int) -> None:
         order_id=ending.fence.order_id,
         attempt=ending.fence.attempt,
         attempt_limit=attempt_limit,
-        error=(ending.error or "").partition("\n")[0][:ERROR_LENGTH] or None,
+        error=(ending.error or "").partition("\n")[0][:LOGGED_ERROR_LENGTH] or None,
     )
