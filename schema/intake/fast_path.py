@@ -1,6 +1,6 @@
 """Recognise an order as nearly every client writes it, for less than half of what reading any JSON costs.
 
-What is no such order may be one all the same: `schema.intake.parse` has the last word.
+Returns None when unsure; `schema.intake.parse` then decides.
 """
 
 import re
@@ -24,7 +24,7 @@ _CENT = Decimal("0.01")
 
 
 def recognise(text: bytes) -> NewOrder | None:
-    """Return the order in a JSON text, None where it takes a closer look."""
+    """Return the order that a JSON text has, None when unsure: `parse` then decides."""
     found = _ORDER.fullmatch(text.decode("latin-1"))
     if found is None:
         return None

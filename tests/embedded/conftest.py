@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import psycopg
 import pytest
 
-from schema.embedded import Server, address
+from schema.embedded import address
+from schema.embedded.server import Server
 from schema.embedded.store import STORE
 
 ROOT = os.geteuid() == 0
@@ -106,7 +107,7 @@ def complaints(stderr: str) -> str:
 
 
 def starting(home: Path) -> str:
-    imports = "from pathlib import Path; from schema.embedded import Server"
+    imports = "from pathlib import Path; from schema.embedded.server import Server"
     return f"{imports}; print(Server(Path({str(home)!r})).ensure_running())"
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from schema.embedded import Server, backup, cluster
+from schema.embedded import backup, cluster
+from schema.embedded.server import Server
 from schema.errors import StartError
 from tests.embedded.conftest import MakeServer, query, until
 

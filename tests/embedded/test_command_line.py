@@ -9,7 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from schema.embedded import Server, binaries, checkout
+from schema.embedded import binaries, checkout
+from schema.embedded.server import Server
 from schema.errors import SettingError
 from tests.embedded.conftest import CHECKOUT, complaints, dispose, query
 

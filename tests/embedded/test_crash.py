@@ -10,7 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from schema.embedded import Server, processes
+from schema.embedded import processes
+from schema.embedded.server import Server
 from tests.embedded.conftest import MakeServer, alive, call, kill, postmaster, query, starting, until
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from schema.embedded import Server, account, address, binaries
+from schema.embedded import account, address, binaries
+from schema.embedded.server import Server
 from schema.embedded.store import STORE
 from schema.errors import StartError
 from tests.embedded.conftest import ROOT, MakeServer, complaints, query

@@ -7,7 +7,8 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from schema.embedded import Server, address, binaries
+from schema.embedded import address, binaries
+from schema.embedded.server import Server
 from schema.errors import StartError
 from tests.embedded.conftest import (
     CHECKOUT,

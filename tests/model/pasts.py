@@ -41,7 +41,7 @@ PASTS = {
             "end",
             at=ONE,
             holder=None,
-            endings=[(number, Outcome.RELEASED, None, 0.0) for number in (0, 1, 2)],
+            ended=[(number, Outcome.RELEASED, None, 0.0) for number in (0, 1, 2)],
         ),
     ),
     "a session was seen to be lost": _LOST_SESSION,
