@@ -3,6 +3,7 @@
 import functools
 import os
 import socket
+from collections.abc import Sequence
 from queue import SimpleQueue
 
 from orders_worker.attempt.attempt import AttemptSettings
@@ -22,7 +23,8 @@ from schema.queue import workers
 from schema.queue.workers import Registration
 from schema.runtime import logs
 from schema.runtime.connection import Connection
-from schema.runtime.reconnecting import Link
+from schema.runtime.loop import Loop
+from schema.runtime.reconnecting import Reconnecting
 from schema.runtime.signals import StopSignals
 
 EXHAUSTED_STATUS = 3
@@ -30,6 +32,9 @@ EXHAUSTED_STATUS = 3
 
 LEFT_BEHIND_STATUS = 4
 """Exit status when it had to leave claims to the rescue, because it could not write their end."""
+
+RETRY_CEILING_SECONDS = 2.0
+"""The longest pause of the dispatcher between two tries to connect."""
 
 _log = logs.Log(__name__)
 
@@ -66,35 +71,39 @@ def run(
     signals.call(lambda: mailbox.put(None))
     settings = _settings(config, url=url, handler=handler)
     slots = Slots(config.concurrency, mailbox=mailbox)
-    link = Link(functools.partial(Connection.open, url, name="orders-dispatcher"))
+    database = Reconnecting(
+        functools.partial(Connection.open, url, name="orders-dispatcher"),
+        name="dispatcher",
+        ceiling_seconds=RETRY_CEILING_SECONDS,
+    )
     dispatcher = Dispatcher(
         claims=claims,
         mailbox=mailbox,
         slots=slots,
         settings=settings,
         shutdown=Shutdown(signals, shutdown_seconds=config.shutdown_seconds),
-        link=link,
+        database=database,
         register=functools.partial(register, config=config),
         poll_seconds=config.poll_seconds,
     )
     heartbeat = _heartbeat(config, url=url, claims=claims, dispatcher=dispatcher)
     housekeeping = _housekeeping(url, claims=claims, mailbox=mailbox)
-    health = _health(dispatcher, link, heartbeat=heartbeat, housekeeping=housekeeping, settings=settings)
+    health = _health(dispatcher, database, heartbeat=heartbeat, housekeeping=housekeeping, settings=settings)
     probes = Probes(listener, health) if listener else None
     monitor = Monitor(health, probes=probes, worker_id=lambda: claims.worker_id)
-    _work_on(dispatcher, slots, beside=(monitor, heartbeat, housekeeping))
+    if probes is not None:
+        _log.info("health_served", url=probes.url)
+    _work_on(dispatcher, slots, beside=(monitor.loop, heartbeat.loop, housekeeping.loop))
     return _status(dispatcher, left_behind=len(claims))
 
 
-def _work_on(
-    dispatcher: Dispatcher, slots: Slots, *, beside: tuple[Monitor, Heartbeat, Housekeeping]
-) -> None:
-    for each in beside:
-        each.start()
+def _work_on(dispatcher: Dispatcher, slots: Slots, *, beside: Sequence[Loop]) -> None:
+    for loop in beside:
+        loop.start()
     dispatcher.run()
     slots.stop()
-    for each in beside:
-        each.stop()
+    for loop in beside:
+        loop.stop()
     dispatcher.leave()
 
 
@@ -117,7 +126,7 @@ def _housekeeping(url: str, *, claims: Claims, mailbox: Mailbox) -> Housekeeping
 
 def _health(
     dispatcher: Dispatcher,
-    link: Link,
+    database: Reconnecting,
     *,
     heartbeat: Heartbeat,
     housekeeping: Housekeeping,
@@ -125,7 +134,7 @@ def _health(
 ) -> Health:
     return Health(
         rounds=dispatcher.rounds,
-        exchange=link.watchdog,
+        exchange=database.watchdog,
         claiming=dispatcher.claiming,
         heartbeat=heartbeat.watchdog,
         housekeeping=housekeeping.watchdog,

@@ -1,6 +1,6 @@
-"""What follows the commit of an order, from a thread of its own, so that no request ever waits for it."""
+"""What follows the commit of an order, in a thread of its own, so that no request waits for it."""
 
-import threading
+import functools
 import time
 from typing import Self
 
@@ -9,11 +9,16 @@ import psycopg
 from schema.queue import tally, wake
 from schema.runtime import logs
 from schema.runtime.connection import Connection
+from schema.runtime.loop import Loop
+from schema.runtime.reconnecting import Reconnecting
+from schema.runtime.waker import Waker
 
-_PAUSE_SECONDS = 0.01
-_RETRY_SECONDS = 1.0
-_FOLD_SECONDS = 1.0
-_STOP_SECONDS = 2.0
+PAUSE_SECONDS = 0.01
+"""Pause after each wake-up. Under load no worker sleeps: a hundred wake-ups a second are plenty."""
+
+IDLE_SECONDS = 3600.0
+RETRY_SECONDS = 1.0
+FOLD_SECONDS = 1.0
 
 _log = logs.Log(__name__)
 
@@ -21,73 +26,61 @@ _log = logs.Log(__name__)
 class Notifier:
     """Sends one wake-up at a time; those asked for meanwhile become one more. Folds the tally now and then.
 
-    A lost wake-up costs an order at most one poll of the workers, so every failure here is only noted.
+    A lost wake-up costs an order at most one poll of the workers, so a failure is only logged.
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._wanted = threading.Event()
-        self._stopped = threading.Event()
-        self._connection: Connection | None = None
-        self._failing = False
+        connect = functools.partial(Connection.open, url, name="orders-api wake-up")
+        self._database = Reconnecting(connect, name="notifier", ceiling_seconds=RETRY_SECONDS)
+        self._wanted = False
         self._fold_at = 0.0
-        self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
+        self._loop = Loop(
+            "orders-notifier",
+            self._turn,
+            failed=self._failed,
+            ended=self._database.close,
+            pause=Waker(),
+        )
 
     def __enter__(self) -> Self:
         """Start the thread."""
-        self._thread.start()
+        self._loop.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the thread. A wake-up not sent by now is left to the workers' poll."""
-        self._stopped.set()
-        self._wanted.set()
-        self._thread.join(_STOP_SECONDS)
+        """End the thread. A wake-up that is not sent by now is left to the workers' poll."""
+        self._loop.stop()
 
     def notify(self) -> None:
         """Ask for a wake-up; return at once."""
-        self._wanted.set()
+        self._wanted = True
+        self._loop.wake()
 
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            self._wanted.wait()
-            self._wanted.clear()
-            if self._send():
-                # Under load nobody sleeps: a hundred wake-ups a second are plenty.
-                self._stopped.wait(_PAUSE_SECONDS)
-            else:
-                self._wanted.set()
-                self._stopped.wait(_RETRY_SECONDS)
-        self._disconnect()
+    def _turn(self) -> float:
+        if not self._wanted:
+            return IDLE_SECONDS
+        if (seconds := self._database.retry_at - time.monotonic()) > 0:
+            return seconds
+        self._wanted = False
+        connection = self._database.connection()
+        wake.notify(connection)
+        self._fold(connection)
+        self._database.succeeded()
+        time.sleep(PAUSE_SECONDS)
+        return IDLE_SECONDS
 
-    def _send(self) -> bool:
-        try:
-            if self._connection is None:
-                self._connection = Connection.open(self._url, name="orders-api wake-up")
-            wake.notify(self._connection)
-            self._fold(self._connection)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next wake-up tries again
-            self._disconnect()
-            if not self._failing:
-                _log.warning("wake_up_failed", error=error)
-            self._failing = True
-            return False
-        self._failing = False
-        return True
+    def _failed(self, error: Exception) -> float:
+        self._wanted = True
+        return self._database.failed(error)
 
     def _fold(self, connection: Connection) -> None:
         """Fold the tally once a second at most: the workers do it too, but there may be none."""
         if time.monotonic() < self._fold_at:
             return
-        self._fold_at = time.monotonic() + _FOLD_SECONDS
+        self._fold_at = time.monotonic() + FOLD_SECONDS
         try:
             tally.fold(connection)
         except psycopg.DatabaseError as error:
             if connection.closed:
                 raise
             _log.warning("fold_failed", error=error)
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None

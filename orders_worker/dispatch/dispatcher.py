@@ -26,7 +26,7 @@ from schema.queue.exchange import Exchanged
 from schema.queue.workers import Registration
 from schema.runtime import logs
 from schema.runtime.connection import REPLY_SECONDS, Connection, is_refusal
-from schema.runtime.reconnecting import Link
+from schema.runtime.reconnecting import Reconnecting
 from schema.runtime.watchdog import Watchdog
 from schema.states import Outcome
 
@@ -54,7 +54,7 @@ class Dispatcher:
         slots: Slots,
         settings: AttemptSettings,
         shutdown: Shutdown,
-        link: Link,
+        database: Reconnecting,
         register: Callable[[Connection], Registration],
         poll_seconds: float,
     ) -> None:
@@ -63,7 +63,7 @@ class Dispatcher:
         self._slots = slots
         self._settings = settings
         self._shutdown = shutdown
-        self._link = link
+        self._database = database
         self._register = register
         self._poll_seconds = poll_seconds
         self._floor = Floor()
@@ -83,7 +83,7 @@ class Dispatcher:
             self.rounds.beat()
             if self._is_due():
                 self._turn()
-            self._link.watchdog.expect(when=self._awaits())
+            self._database.watchdog.expect(when=self._awaits())
             self._collect(self._pause())
             self._give_up_overdue()
             if self._shutdown.hands_back():
@@ -97,10 +97,10 @@ class Dispatcher:
     def leave(self) -> None:
         """Sign off in the database, if it is there; what is still in hand is rescued by others."""
         try:
-            workers.leave(self._link.connection(), self._claims.worker_id)
+            workers.leave(self._database.connection(), self._claims.worker_id)
         except (psycopg.Error, DatabaseUnavailableError) as error:
             _log.warning("left_without_a_word", error=error)
-        self._link.close()
+        self._database.close()
 
     def _is_over(self) -> bool:
         """Tell whether to leave; begin the end when as many attempts hang, given up, as there are slots."""
@@ -123,7 +123,7 @@ class Dispatcher:
 
     def _is_due(self) -> bool:
         now = time.monotonic()
-        if now < self._link.retry_at:
+        if now < self._database.retry_at:
             return False
         if self._is_dead() or self._finished.fresh or (self._hungry and self._free() > 0):
             return True
@@ -134,8 +134,8 @@ class Dispatcher:
         if self._is_due() or self._is_over():
             return 0.0
         moments = [time.monotonic() + IDLE_SECONDS]
-        if self._link.broken:
-            moments.append(self._link.retry_at)
+        if self._database.broken:
+            moments.append(self._database.retry_at)
         elif self._awaits():
             moments.append(self._poll_at)
         if (stop_at := self._shutdown.next_at()) is not None:
@@ -188,7 +188,7 @@ class Dispatcher:
     def _turn(self) -> None:
         """Do one round with the database; on any failure keep everything and try again later."""
         try:
-            connection = self._link.connection()
+            connection = self._database.connection()
             if self._is_dead():
                 self._begin_anew(connection)
             if self._recover_at and time.monotonic() >= self._recover_at[0]:
@@ -205,11 +205,12 @@ class Dispatcher:
                 _log.error("statement_refused", error=error)
             self._lose_connection(error)
         else:
-            self._link.recover()
+            self._database.succeeded()
+            self._database.watchdog.beat()
         self._poll_at = time.monotonic() + self._poll_seconds * random.uniform(0.97, 1)  # noqa: S311 - jitter
 
     def _lose_connection(self, error: Exception) -> None:
-        self._link.lose(error)
+        self._database.failed(error)
         # The lost answer may have brought claims: look when the database is back, and once more when the
         # statement can't commit any later.
         self._recover_at = [0.0, time.monotonic() + 2 * REPLY_SECONDS]

@@ -37,7 +37,7 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # waitress 
 
 
 class Probes:
-    """Answers on a bound socket while somebody calls `serve`.
+    """Answers on a bound socket while a thread calls `wait`.
 
     Raises a `SettingError` if another listens on the port by now.
     """
@@ -53,12 +53,12 @@ class Probes:
         self._server.channel_class = _Channel
         self.url = listening.url(*listener.getsockname()[:2])
 
-    def serve(self, seconds: float) -> None:
-        """Answer what comes until something came, `wake` was called, or the time is over."""
+    def wait(self, seconds: float) -> None:
+        """Answer requests until something came, `wake` was called, or the time is over."""
         waitress.wasyncore.poll2(timeout=seconds, map=self._channels)
 
     def wake(self) -> None:
-        """End `serve`, from any thread."""
+        """End `wait`, from any thread."""
         self._server.pull_trigger()
 
     def close(self) -> None:

@@ -1,28 +1,27 @@
 """The heartbeat: renews the worker's lease from a thread and a connection of its own."""
 
-import threading
 from collections.abc import Callable
 
 from orders_worker.dispatch.claims import Claims
 from schema.queue import workers
 from schema.runtime import logs
 from schema.runtime.connection import Connection
+from schema.runtime.loop import Loop
+from schema.runtime.reconnecting import Reconnecting
 from schema.runtime.waker import Waker
 from schema.runtime.watchdog import Watchdog
 
 RETRY_SECONDS = 0.3
-"""Pause between tries to connect: the session lock must be taken again within a second."""
+"""Pause between tries: the session lock must be taken again within a second."""
 
-OVERDUE_SECONDS = 3.0
-"""How late a beat may be before somebody should know."""
-
-_log = logs.Log(__name__)
+LATE_SECONDS = 3.0
+"""How late a beat may be before `watchdog` is overdue."""
 
 
 class Heartbeat:
-    """Beats three times a lease; holds the session lock that shows that the process lives.
+    """Beats three times a lease. Holds the session lock that shows that the process lives.
 
-    `on_death` is called with the worker's id when the database has declared it dead. `watchdog` beats when
+    Calls `on_death` with the worker's id when the database has declared it dead. `watchdog` is beaten when
     the lease was renewed.
     """
 
@@ -38,41 +37,27 @@ class Heartbeat:
         self._connect = connect
         self._interval = lease_seconds / 3
         self._on_death = on_death
-        self._waker = Waker()
-        self._stopped = False
-        self._connection: Connection | None = None
         self._worker_id = ""
         self._session_held = False
-        self.watchdog = Watchdog(patience_seconds=self._interval + OVERDUE_SECONDS)
-        self._thread = threading.Thread(target=self._run, name="orders-heartbeat", daemon=True)
+        self.watchdog = Watchdog(patience_seconds=self._interval + LATE_SECONDS)
+        self._database = Reconnecting(
+            self._opened, name="heartbeat", ceiling_seconds=RETRY_SECONDS, watchdog=self.watchdog
+        )
+        self.loop = Loop(
+            "orders-heartbeat",
+            self._turn,
+            failed=self._database.failed,
+            ended=self._database.close,
+            pause=Waker(lambda: self._database.open),
+        )
 
-    def start(self) -> None:
-        """Begin to beat."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread and its session."""
-        self._stopped = True
-        self._waker.wake()
-        self._thread.join(timeout=5)
-
-    def _run(self) -> None:
-        well = True
-        while not self._stopped:
-            try:
-                settled = self._beat() and self._session_held
-                pause = self._interval if settled else min(self._interval, RETRY_SECONDS)
-                well = _note(well, now=True)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next beat tries again
-                well = _note(well, now=False, error=error)
-                self.watchdog.fail(error)
-                self._disconnect()
-                pause = RETRY_SECONDS
-            self._waker.wait(pause, connection=self._connection)
-        self._disconnect()
+    def _turn(self) -> float:
+        settled = self._beat() and self._session_held
+        self._database.succeeded()
+        return self._interval if settled else min(self._interval, RETRY_SECONDS)
 
     def _beat(self) -> bool:
-        """Renew the lease; return whether that was possible. If the worker is dead, it has a new id soon."""
+        """Renew the lease; return whether that was possible. A worker declared dead soon has a new id."""
         held = self._claims.holding()
         logs.bind(worker_id=held.worker_id)
         connection = self._session(held.worker_id)
@@ -90,25 +75,14 @@ class Heartbeat:
     def _session(self, worker_id: str) -> Connection:
         """Return a connection that holds the session lock of `worker_id`, if it can hold one."""
         if worker_id != self._worker_id:
-            self._disconnect()
+            self._database.close()
             self._worker_id = worker_id
-        if self._connection is None or self._connection.closed:
-            self._connection = self._connect()
-            self._session_held = not self._connection.direct
+        connection = self._database.connection()
         if not self._session_held:
-            self._session_held = workers.hold_session(self._connection, worker_id)
-        return self._connection
+            self._session_held = workers.hold_session(connection, worker_id)
+        return connection
 
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-def _note(well: bool, *, now: bool, error: Exception | None = None) -> bool:  # noqa: FBT001 - a state
-    """Log the change from well to ill and back, and return the new state."""
-    if well and not now:
-        _log.warning("heartbeat_lost", error=error)
-    elif now and not well:
-        _log.info("heartbeat_back")
-    return now
+    def _opened(self) -> Connection:
+        connection = self._connect()
+        self._session_held = not connection.direct
+        return connection

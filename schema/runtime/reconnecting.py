@@ -1,4 +1,4 @@
-"""The dispatcher's connection: opened when it is needed, and again after every loss."""
+"""A connection that is opened when it is needed, and again after every loss."""
 
 import random
 import time
@@ -8,56 +8,69 @@ from schema.runtime import logs
 from schema.runtime.connection import Connection
 from schema.runtime.watchdog import Watchdog
 
-PAUSE_SECONDS = 0.1
-PAUSE_CEILING_SECONDS = 2.0
+FIRST_PAUSE_SECONDS = 0.1
 
 _log = logs.Log(__name__)
 
 
-class Link:
-    """Keeps one connection; after a loss the pauses between tries grow up to two seconds.
+class Reconnecting:
+    """Keeps one connection. After failures the pauses between tries double up to `ceiling_seconds`.
 
-    `retry_at` is when to try again, on the clock of `time.monotonic()`; `broken` until a try succeeds.
-    `watchdog` is expected with each use and beats with each success.
+    Logs `connection_lost` at the first failure and `connection_back` at the first success after it, with its
+    `name`. From each use on `watchdog` expects a beat, which the owner gives when its work is done.
     """
 
     def __init__(
-        self, connect: Callable[[], Connection], *, clock: Callable[[], float] = time.monotonic
+        self,
+        connect: Callable[[], Connection],
+        *,
+        name: str,
+        ceiling_seconds: float,
+        watchdog: Watchdog | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = connect
+        self._name = name
+        self._ceiling_seconds = ceiling_seconds
         self._clock = clock
         self._connection: Connection | None = None
         self._failures = 0
+        self.watchdog = watchdog or Watchdog(clock=clock)
         self.retry_at = 0.0
-        self.watchdog = Watchdog(clock=clock)
+
+    @property
+    def open(self) -> Connection | None:
+        """The connection, None while there is none."""
+        return self._connection
 
     @property
     def broken(self) -> bool:
-        """Whether the last try failed."""
+        """Whether the last try failed. The next one should come at `retry_at`, on the given clock."""
         return self._failures > 0
 
     def connection(self) -> Connection:
-        """Return the connection, opening one if need be."""
+        """Return the connection; open one if there is none or it is closed."""
         self.watchdog.expect(when=True)
-        if self._connection is None:
+        if self._connection is None or self._connection.closed:
             self._connection = self._connect()
         return self._connection
 
-    def lose(self, error: Exception) -> None:
-        """Drop the connection after a failure."""
+    def failed(self, error: Exception) -> float:
+        """Close the connection after a failure; return how many seconds to pause before the next try."""
         if not self.broken:
-            _log.warning("database_lost", error=error)
+            _log.warning("connection_lost", connection=self._name, error=error)
         self.watchdog.fail(error)
         self.close()
-        pause = min(PAUSE_SECONDS * 2.0**self._failures, PAUSE_CEILING_SECONDS)
-        self.retry_at = self._clock() + pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        doubled = min(FIRST_PAUSE_SECONDS * 2.0**self._failures, self._ceiling_seconds)
+        pause = doubled * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        self.retry_at = self._clock() + pause
         self._failures = min(self._failures + 1, 10)
+        return pause
 
-    def recover(self) -> None:
-        """Take note of a success."""
+    def succeeded(self) -> None:
+        """Record that the connection works."""
         if self.broken:
-            _log.info("database_back")
-        self.watchdog.beat()
+            _log.info("connection_back", connection=self._name)
         self._failures = 0
 
     def close(self) -> None:

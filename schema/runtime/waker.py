@@ -1,33 +1,41 @@
-"""Wake a thread that waits for its connection, from another thread."""
+"""Wake a thread that waits, also for its connection, from another thread."""
 
 import contextlib
 import select
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 
 
-class Waker:
-    """A self-pipe: a thread waits for it and for its connection at the same time.
+def _no_connection() -> None:
+    """Return no connection."""
 
-    Any number of calls before the wait ends count as one.
+
+class Waker:
+    """A self-pipe: a thread waits for it and for data on its connection at the same time.
+
+    `connection` returns the present connection, None while there is none. Any number of calls of `wake`
+    before the wait ends count as one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, connection: Callable[[], psycopg.Connection[Any] | None] = _no_connection) -> None:
+        self._connection = connection
         self._inside, self._outside = socket.socketpair()
         self._inside.settimeout(0)
         self._outside.settimeout(0)
 
     def wake(self) -> None:
-        """Wake the waiting thread, now or when it next waits."""
+        """End the wait, the present one or else the next one."""
         with contextlib.suppress(OSError):  # the pipe is full, so the wait ends anyway; or it is closed
             self._outside.send(b"!")
 
-    def wait(self, seconds: float, *, connection: psycopg.Connection[Any] | None) -> None:
-        """Wait for a call of `wake`, for data or a hang-up on `connection`, or until the time is over."""
+    def wait(self, seconds: float) -> None:
+        """Wait for a call of `wake`, for data or a hang-up on the connection, or until the time is over."""
         poll = select.poll()
         poll.register(self._inside, select.POLLIN)
+        connection = self._connection()
         if connection is not None and not connection.closed:
             poll.register(connection.fileno(), select.POLLIN)
         ready = poll.poll(max(seconds, 0.0) * 1000)

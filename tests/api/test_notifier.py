@@ -69,8 +69,8 @@ def test_stop_does_not_wait_for_a_database_that_is_away(relay: Any) -> None:
     with Notifier(relay.url) as notifier:
         notifier.notify()
 
-    notifier._thread.join(10)
-    assert not notifier._thread.is_alive()
+    notifier._loop._thread.join(10)
+    assert not notifier._loop._thread.is_alive()
 
 
 def test_connection_is_opened_by_the_first_order_and_needs_no_flush(

@@ -292,7 +292,7 @@ def test_database_that_goes_away_is_a_503_until_it_is_back(
     assert events.count("database_unavailable") == events.count("database_available") == 1
     assert set(events) <= {
         "api_started", "order_submitted", "statement_failed", "submit_outcome_unknown",
-        "database_unavailable", "database_available", "wake_up_failed", "api_stopped",
+        "database_unavailable", "database_available", "connection_lost", "connection_back", "api_stopped",
     }  # fmt: skip
 
 

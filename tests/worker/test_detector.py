@@ -53,12 +53,12 @@ def start_housekeeping(connect: Callable[[], Connection]) -> Iterator[Callable[[
 
     def start() -> Housekeeping:
         started.append(Housekeeping(connect=connect, on_orders=lambda: None, worker_id=lambda: "w"))
-        started[-1].start()
+        started[-1].loop.start()
         return started[-1]
 
     yield start
     for each in started:
-        each.stop()
+        each.loop.stop()
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from schema.errors import DatabaseUnavailableError
 from schema.order import Claim
 from schema.queue.workers import Registration
 from schema.runtime.connection import Connection
-from schema.runtime.reconnecting import Link
+from schema.runtime.reconnecting import Reconnecting
 from schema.runtime.signals import StopSignals
 from schema.runtime.waker import Waker
 from schema.states import Outcome
@@ -233,19 +233,19 @@ def test_pauses_between_tries_to_connect_grow_to_two_seconds(clock: Clock) -> No
     def connect() -> Connection:
         raise DatabaseUnavailableError
 
-    link = Link(connect, clock=clock)
+    database = Reconnecting(connect, name="test", ceiling_seconds=2, clock=clock)
     pauses = []
     for _ in range(12):
         with pytest.raises(DatabaseUnavailableError):
-            link.connection()
-        link.lose(DatabaseUnavailableError())
-        pauses.append(link.retry_at - clock.now)
+            database.connection()
+        pauses.append(database.failed(DatabaseUnavailableError()))
+        assert database.retry_at == clock.now + pauses[-1]
 
-    assert link.broken
+    assert database.broken
     assert 0.05 <= pauses[0] <= 0.1
     assert all(1 <= pause <= 2 for pause in pauses[5:])
-    link.recover()
-    assert not link.broken
+    database.succeeded()
+    assert not database.broken
 
 
 @pytest.fixture
@@ -255,8 +255,8 @@ def waker() -> Iterator[Waker]:
     waker.close()
 
 
-def test_bell_that_was_rung_often_is_heard_and_not_clogged(waker: Waker) -> None:
+def test_waker_that_was_woken_often_ends_the_wait_and_does_not_block(waker: Waker) -> None:
     for _ in range(100_000):
         waker.wake()
 
-    waker.wait(60, connection=None)
+    waker.wait(60)

@@ -49,7 +49,7 @@ def test_worker_says_once_that_no_wake_up_comes_and_polls(
     queue.until(queue.submit_one(), "completed")
 
     pooler.stop()
-    wait_until(lambda: "housekeeping_lost" in worker.log)
+    wait_until(lambda: "connection=housekeeping error" in worker.log)
     pooler.start()
     queue.until(queue.submit_one(), "completed")
     wait_until(
@@ -151,7 +151,7 @@ def test_pooler_restarted_in_the_middle_of_handlers_moves_no_order(
     pooler.stop()
     open_gate()
     wait_until(lambda: len(notes("ended")) == 8)
-    wait_until(lambda: all("database_lost" in worker.log for worker in workers))
+    wait_until(lambda: all("connection=dispatcher error" in worker.log for worker in workers))
     pooler.start()
 
     queue.until_all("completed")

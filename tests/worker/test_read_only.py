@@ -32,7 +32,11 @@ def test_server_that_turned_read_only_refuses_no_order_and_is_left_until_it_is_w
 
         turn(connection, read_only=True, wait_until=wait_until)
         open_gate()
-        for event in ("database_lost", "housekeeping_lost", "heartbeat_lost"):
+        for event in (
+            "connection=dispatcher error",
+            "connection=housekeeping error",
+            "connection=heartbeat error",
+        ):
             wait_until(lambda: event in worker.log)  # noqa: B023
         turn(connection, read_only=False, wait_until=wait_until)
         queue.until_all("completed")

@@ -19,7 +19,7 @@ from orders_worker.health.reasons import Health
 from schema.errors import DatabaseUnavailableError
 from schema.runtime.connection import Connection
 from schema.runtime.listening import bind
-from schema.runtime.reconnecting import Link
+from schema.runtime.reconnecting import Reconnecting
 from schema.runtime.watchdog import Watchdog
 
 THREADS = ("exchange", "heartbeat", "housekeeping")
@@ -232,17 +232,17 @@ def test_error_that_has_read_only_among_its_words_is_no_sign_of_a_read_only_serv
     assert patient.reasons == ["exchange_stalled"]
 
 
-def test_dispatcher_that_rested_awaits_an_answer_as_soon_as_it_uses_its_link() -> None:
+def test_dispatcher_that_rested_awaits_an_answer_as_soon_as_it_uses_its_connection() -> None:
     def connect() -> Connection:
         raise DatabaseUnavailableError
 
-    link = Link(connect)
-    link.watchdog.expect(when=False)
+    database = Reconnecting(connect, name="test", ceiling_seconds=2)
+    database.watchdog.expect(when=False)
 
     with pytest.raises(DatabaseUnavailableError):
-        link.connection()
+        database.connection()
 
-    assert not link.watchdog.resting
+    assert not database.watchdog.resting
 
 
 def test_pool_of_connections_is_at_rest_unless_somebody_waits_for_one(
@@ -274,12 +274,12 @@ def test_watch_names_the_worker_that_is_meant_also_when_it_goes_on_under_another
     patient.lives(7, without=("exchange",))
     with caplog.at_level("INFO", "orders_worker"):
         monitor = Monitor(patient.health, probes=None, worker_id=lambda: worker_id)
-        monitor.start()
+        monitor.loop.start()
         wait_until(lambda: told() == [("worker_unhealthy", "w-1")])
         worker_id = "w-2"
         patient.lives(0.5)
         wait_until(lambda: told()[1:] == [("worker_healthy", "w-2")])
-        monitor.stop()
+        monitor.loop.stop()
 
 
 @pytest.fixture
@@ -290,7 +290,7 @@ def probes(patient: Patient) -> Iterator[Probes]:
 
     def serve() -> None:
         while not over.is_set():
-            server.serve(1.0)
+            server.wait(1.0)
 
     thread = threading.Thread(target=serve)
     thread.start()
