@@ -8,7 +8,7 @@ from typing import Any
 
 import falcon
 
-from orders_api.database.pool import ConnectionLostError
+from schema import errors
 from schema.errors import (
     DatabaseUnavailableError,
     KeyReusedError,
@@ -117,7 +117,7 @@ _ANSWERS: dict[type[OrdersError], Callable[[Any], Problem]] = {
     NoOrderIdError: _no_such_order,
     OrderNotFoundError: _no_such_order,
     DatabaseUnavailableError: lambda _: _UNAVAILABLE,
-    ConnectionLostError: lambda _: _UNAVAILABLE,
+    errors.OutcomeUnknownError: lambda _: _UNAVAILABLE,
     OutcomeUnknownError: _outcome_unknown,
     OrderNotTakenError: lambda _: _NOT_TAKEN,
     KeyReusedError: lambda error: Problem(

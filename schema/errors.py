@@ -24,8 +24,51 @@ class StartError(OrdersError):
     """Something outside the settings keeps the process from starting; the message names the remedy."""
 
 
-class DatabaseUnavailableError(OrdersError):
-    """No connection to the database can be had right now; trying again later may help."""
+class DatabaseError(OrdersError):
+    """A statement failed. Which of the three classes below it is says what that means for the caller."""
+
+
+class DatabaseUnavailableError(DatabaseError):
+    """Nothing was changed, and a later try may succeed.
+
+    There is no connection, or the server ended the statement for a reason of its own: a timeout, a lock, a
+    full disk.
+    """
+
+
+class DatabaseReadOnlyError(DatabaseUnavailableError):
+    """The server takes no writes: another one may be the primary now."""
+
+
+class LockTimeoutError(DatabaseUnavailableError):
+    """The statement waited longer for a lock than its session allows."""
+
+
+class OutcomeUnknownError(DatabaseError):
+    """The connection was lost during the call: what was sent on it may have been done or not."""
+
+
+class StatementRefusedError(DatabaseError):
+    """The database refused a row or the statement: the same call will fail again.
+
+    `sqlstate` is PostgreSQL's code (https://www.postgresql.org/docs/current/errcodes-appendix.html);
+    `constraint`, `table` and `column` are what the server named, if anything.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        sqlstate: str = "",
+        constraint: str | None = None,
+        table: str | None = None,
+        column: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.constraint = constraint
+        self.table = table
+        self.column = column
 
 
 class OrderNotFoundError(OrdersError):

@@ -1,10 +1,7 @@
 """Which schema revision the database has, and whether these programs can use it."""
 
-from typing import Any
-
-import psycopg
-
-from schema.errors import StartError
+from schema.errors import StartError, StatementRefusedError
+from schema.runtime.connection import Connection
 
 NEEDED = "0005"
 """The oldest revision that these programs can work with: the newest at their release."""
@@ -29,20 +26,25 @@ class SchemaTooNewError(StartError):
         )
 
 
-def check(connection: psycopg.Connection[Any]) -> None:
+def check(connection: Connection) -> None:
     """Raise `SchemaOutdatedError` or `SchemaTooNewError` unless these programs fit the database."""
     encoding = connection.execute("SHOW server_encoding").fetchone()
     if encoding != ("UTF8",):
         raise StartError(f"the database's encoding is {(encoding or ['unknown'])[0]}: it must be UTF8")
     try:
         row = connection.execute(_FIND).fetchone()
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+    except StatementRefusedError as error:
+        if error.sqlstate not in _NO_SUCH_TABLE:
+            raise
         raise SchemaOutdatedError("none") from None
     if row is None or row[0] < NEEDED:
         raise SchemaOutdatedError(row[0] if row else "none")
     if row[1] is not None and row[1] > NEEDED:
         raise SchemaTooNewError(row[1])
 
+
+_NO_SUCH_TABLE = ("42P01", "3F000")
+"""The SQLSTATEs undefined_table and invalid_schema_name."""
 
 _FIND = """
 SELECT version_num,

@@ -1,8 +1,8 @@
 """How programs begin, when the database is not there or goes away."""
 
-import psycopg
 import pytest
 
+from schema.errors import StatementRefusedError
 from schema.runtime import startup
 from schema.runtime.connection import Connection
 
@@ -32,7 +32,7 @@ def test_database_that_refuses_a_program_is_not_waited_for(database_url: str) ->
         tries.append(connection)
         connection.execute("SELECT FROM nothing_of_that_name")
 
-    with pytest.raises(psycopg.errors.UndefinedTable):
+    with pytest.raises(StatementRefusedError, match="UndefinedTable"):
         startup.first(database_url, name="test", work=work)
 
     assert len(tries) == 1

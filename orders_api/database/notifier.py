@@ -4,8 +4,7 @@ import functools
 import time
 from typing import Self
 
-import psycopg
-
+from schema.errors import DatabaseError
 from schema.queue import tally, wake
 from schema.runtime import logs
 from schema.runtime.connection import Connection
@@ -80,7 +79,7 @@ class Notifier:
         self._fold_at = time.monotonic() + FOLD_SECONDS
         try:
             tally.fold(connection)
-        except psycopg.DatabaseError as error:
+        except DatabaseError as error:
             if connection.closed:
                 raise
             _log.warning("fold_failed", error=error)

@@ -3,19 +3,26 @@
 from enum import Enum, auto
 from uuid import UUID
 
-import psycopg
-
 from orders_api.database.coalescer import TURN_SECONDS, Coalescer
 from orders_api.database.pool import Database
-from schema.errors import OrderNotTakenError
+from schema.errors import (
+    DatabaseError,
+    LockTimeoutError,
+    OrderNotTakenError,
+    StatementRefusedError,
+)
 from schema.order import NewOrder
 from schema.queue import submit
 from schema.runtime import logs
 
 _log = logs.Log(__name__)
 
-_WORTH_A_RETRY = (psycopg.errors.LockNotAvailable, psycopg.errors.FeatureNotSupported)
-"""What `submit.submit_all` raises where `submit.submit` may not: that waits for locks, and may meet rules."""
+
+def _is_worth_a_retry(error: DatabaseError) -> bool:
+    """Tell an error of the shared statement that a single one, which waits for locks, may not meet."""
+    return isinstance(error, LockTimeoutError) or (
+        isinstance(error, StatementRefusedError) and error.sqlstate == submit.RULE_IN_THE_WAY
+    )
 
 
 class _Not(Enum):
@@ -53,8 +60,8 @@ class Entrance:
         with self._database.connection() as connection:
             try:
                 return [order_id or _Not.TAKEN for order_id in submit.submit_all(connection, arrived)]
-            except psycopg.Error as error:
-                if connection.closed or (len(arrived) == 1 and not isinstance(error, _WORTH_A_RETRY)):
+            except DatabaseError as error:
+                if connection.closed or (len(arrived) == 1 and not _is_worth_a_retry(error)):
                     raise
                 _log.warning("orders_stored_singly", count=len(arrived), error=error)
                 return [_Not.TOGETHER] * len(arrived)

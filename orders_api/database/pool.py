@@ -9,7 +9,7 @@ from typing import Self
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from schema.errors import DatabaseUnavailableError, OrdersError
+from schema.errors import DatabaseReadOnlyError, DatabaseUnavailableError, OutcomeUnknownError
 from schema.runtime import logs
 from schema.runtime.connection import Connection, PooledConnection
 
@@ -17,10 +17,6 @@ WAIT_SECONDS = 0.2
 REPLY_SECONDS = 5.0
 
 _log = logs.Log(__name__)
-
-
-class ConnectionLostError(OrdersError):
-    """The connection was lost during a call: what was sent on it may have been done or not."""
 
 
 class Database:
@@ -59,21 +55,17 @@ class Database:
     def connection(self) -> Iterator[Connection]:
         """Lend a connection in autocommit mode; each answer is to be read before the next statement is run.
 
-        Raises `DatabaseUnavailableError` when none can be had now, or when the server refused the
-        statement for a reason of its own: nothing was changed. Raises `ConnectionLostError` when the
-        connection broke meanwhile.
+        Raises `DatabaseUnavailableError` when none can be had now. What statements raise passes through.
         """
         connection = self._take()
         try:
             yield connection
-        except psycopg.errors.ReadOnlySqlTransaction as error:
+        except DatabaseReadOnlyError as error:
             _log.warning("database_is_read_only", error=error)
-            raise DatabaseUnavailableError(logs.first_line(error)) from error
-        except psycopg.OperationalError as error:
+            raise
+        except (DatabaseUnavailableError, OutcomeUnknownError) as error:
             _log.warning("statement_failed", error=error)
-            if connection.closed:
-                raise ConnectionLostError(logs.first_line(error)) from error
-            raise DatabaseUnavailableError(logs.first_line(error)) from error
+            raise
         finally:
             self._pool.putconn(connection)
 

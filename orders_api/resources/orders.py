@@ -8,10 +8,11 @@ from uuid import UUID
 import falcon
 
 from orders_api.database.placing import Entrance
-from orders_api.database.pool import ConnectionLostError, Database
+from orders_api.database.pool import Database
 from orders_api.database.showing import Lookup
 from orders_api.problems import NoOrderIdError, OutcomeUnknownError
 from orders_api.requests import MAX_BATCH_BYTES, REPLAYED, idempotency_key, json_body
+from schema import errors
 from schema.errors import OrderNotFoundError, OrderNotTakenError
 from schema.intake.parse import parse, parse_batch
 from schema.order import Placed
@@ -86,7 +87,7 @@ def _storing(*, repeatable: bool) -> Iterator[None]:
     except OrderNotTakenError as error:
         _log.error("order_not_taken", error=error)
         raise
-    except ConnectionLostError as error:
+    except errors.OutcomeUnknownError as error:
         _log.warning("submit_outcome_unknown", error=error)
         raise OutcomeUnknownError(repeatable=repeatable) from error
 

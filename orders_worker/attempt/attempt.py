@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from psycopg.pq import TransactionStatus
-
 from orders_worker.attempt.backoff import backoff
 from orders_worker.attempt.commit import Committed, commit
 from orders_worker.attempt.context import Context
@@ -145,7 +143,7 @@ class Attempt:
         if connection is None:
             return Completed()
         connection.reclaim()
-        if connection.info.transaction_status != TransactionStatus.INTRANS:
+        if not connection.in_transaction:
             raise TransactionOverError
         outcome = commit(
             connection,

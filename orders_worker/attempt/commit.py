@@ -4,10 +4,8 @@ import time
 from collections.abc import Callable
 from enum import Enum, auto
 
-import psycopg
-
 from orders_worker.attempt.transaction import MARK, HandlerConnection, TransactionOverError
-from schema.errors import DatabaseUnavailableError
+from schema.errors import DatabaseUnavailableError, OutcomeUnknownError
 from schema.order import Fence
 from schema.queue import completion
 from schema.queue.completion import Standing
@@ -47,9 +45,7 @@ def commit(
         time.sleep(PAUSE_SECONDS)
     try:
         connection.settle()
-    except psycopg.OperationalError:
-        if not connection.closed:
-            raise
+    except OutcomeUnknownError:
         return _resolve(worker_id, fence, probe=probe, wanted=wanted)
     return Committed.YES
 
@@ -68,7 +64,7 @@ def _resolve(
                     return Committed.LOST
                 if completion.is_free(connection, worker_id, fence=fence):
                     return Committed.NO
-        except (psycopg.OperationalError, DatabaseUnavailableError):
+        except (OutcomeUnknownError, DatabaseUnavailableError):
             pass
         time.sleep(PAUSE_SECONDS)
     return Committed.LOST

@@ -9,9 +9,11 @@ import socket
 from typing import Any, Self
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from schema.runtime.connection import CONNECT_SECONDS, Connection
+from schema.errors import OutcomeUnknownError
+from schema.runtime.connection import CONNECT_SECONDS, DriverConnection
 
 MARK = "orders.transaction"
 """The setting that tells our transaction from one that a handler has begun in its place."""
@@ -28,7 +30,7 @@ class TransactionOverError(TransactionError):
         super().__init__("the transaction was aborted or ended before the handler returned")
 
 
-class HandlerConnection(Connection):
+class HandlerConnection(DriverConnection):
     """A connection whose transaction the worker ends, not the handler.
 
     From `begin` to `end`, `commit`, `rollback` and `close` raise `TransactionError`, after it everything
@@ -90,13 +92,27 @@ class HandlerConnection(Connection):
         self.cursor_factory = psycopg.Cursor
         self.prepare_threshold = 0 if self.direct else None
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open in which a statement may run."""
+        return self.info.transaction_status == TransactionStatus.INTRANS
+
     def intact(self) -> bool:
         """Tell whether the transaction that `begin` opened is still the open one."""
         return self.execute(_SHOW_MARK, (MARK,)).fetchone() == ("set",)
 
     def settle(self) -> None:
-        """Commit what the handler wrote, as only the worker may."""
-        super().commit()
+        """Commit what the handler wrote, as only the worker may.
+
+        Raises `OutcomeUnknownError` when the connection was lost meanwhile; an error of the handler's own
+        making, such as a deferred constraint, is psycopg's.
+        """
+        try:
+            super().commit()
+        except psycopg.OperationalError as error:
+            if self.closed:
+                raise OutcomeUnknownError(str(error)) from error
+            raise
 
     def end(self) -> None:
         """Roll back what is still open and forget all that the handler set, for the next one to begin."""

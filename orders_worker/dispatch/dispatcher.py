@@ -10,22 +10,20 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from queue import Empty
 
-import psycopg
-
-from orders_worker.attempt.attempt import Attempt, AttemptSettings, Completed, Result, error_text
+from orders_worker.attempt.attempt import Attempt, AttemptSettings, Completed, Result
 from orders_worker.dispatch.claims import Claims
 from orders_worker.dispatch.finished import Finished
 from orders_worker.dispatch.floor import Floor
 from orders_worker.dispatch.shutdown import Shutdown
 from orders_worker.dispatch.slots import Mailbox, Slots
-from schema.errors import DatabaseUnavailableError
+from schema.errors import DatabaseError, StatementRefusedError
 from schema.order import Claim, Fence
 from schema.queue import exchange, workers
 from schema.queue.endings import Ending
 from schema.queue.exchange import Exchanged
 from schema.queue.workers import Registration
 from schema.runtime import logs
-from schema.runtime.connection import REPLY_SECONDS, Connection, is_refusal
+from schema.runtime.connection import REPLY_SECONDS, Connection
 from schema.runtime.reconnecting import Reconnecting
 from schema.runtime.watchdog import Watchdog
 from schema.states import Outcome
@@ -98,7 +96,7 @@ class Dispatcher:
         """Sign off in the database, if it is there; what is still in hand is rescued by others."""
         try:
             workers.leave(self._database.connection(), self._claims.worker_id)
-        except (psycopg.Error, DatabaseUnavailableError) as error:
+        except DatabaseError as error:
             _log.warning("left_without_a_word", error=error)
         self._database.close()
 
@@ -199,8 +197,8 @@ class Dispatcher:
                 self._finished.write(connection, self._finished.endings)
             self._exchange(connection)
             self._suspicious = False
-        except (psycopg.Error, DatabaseUnavailableError) as error:
-            if is_refusal(error):
+        except DatabaseError as error:
+            if isinstance(error, StatementRefusedError):
                 self._suspicious = True
                 _log.error("statement_refused", error=error)
             self._lose_connection(error)
@@ -232,16 +230,12 @@ class Dispatcher:
         for fence in self._finished.completed:
             try:
                 self._exchange(connection, finished=[fence], free=0)
-            except psycopg.Error as error:
-                if not is_refusal(error):
-                    raise
-                self._finished.end(self._claims[fence].ending(Outcome.RAISED, error_text(error)))
+            except StatementRefusedError as error:
+                self._finished.end(self._claims[fence].ending(Outcome.RAISED, str(error)))
         for ending in self._finished.endings:
             try:
                 self._finished.write(connection, [ending])
-            except psycopg.Error as error:
-                if not is_refusal(error):
-                    raise
+            except StatementRefusedError as error:
                 _log.error("ending_refused", error=error, order_id=ending.fence.order_id)
 
     def _exchange(

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-import psycopg
-
-from schema.errors import DatabaseUnavailableError
+from schema.errors import DatabaseReadOnlyError
 from schema.runtime import logs
 from schema.runtime.watchdog import Watchdog
 
@@ -73,16 +71,7 @@ class Health:
 def _reason(watchdog: Watchdog, name: str, words: str) -> Reason:
     error = watchdog.error
     return Reason(
-        "database_read_only" if _says_read_only(error) else name,
+        "database_read_only" if isinstance(error, DatabaseReadOnlyError) else name,
         f"{words} for {watchdog.seconds:.0f} s",
         error,
-    )
-
-
-def _says_read_only(error: BaseException | None) -> bool:
-    """Tell whether the server takes no writes: another may be the primary now, or its disk is full."""
-    cause = error.__cause__ if isinstance(error, DatabaseUnavailableError) else error
-    # libpq has no code for what it finds while it connects, only words.
-    return isinstance(cause, psycopg.errors.ReadOnlySqlTransaction) or (
-        isinstance(cause, psycopg.OperationalError) and "session is read-only" in str(cause)
     )

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import psycopg
-
+from schema.errors import DatabaseError, OrdersError
 from schema.queue import due, rescue
 from schema.queue.due import Due
+from schema.queue.rescue import Declared
 from schema.runtime import logs
 from schema.runtime.connection import Connection
 
@@ -30,6 +30,14 @@ class Detected:
     next_seconds: float | None = None
 
 
+class _StoodStillError(OrdersError):
+    """The server stood still for `seconds`: the transaction rolls back."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the server stood still for {seconds:.1f} seconds")
+        self.seconds = seconds
+
+
 class FailureDetector:
     """Knows how long this process has been able to see the server without a break."""
 
@@ -45,25 +53,30 @@ class FailureDetector:
 
     def detect(self, connection: Connection) -> Detected:
         """Ask which chores are due, and declare dead workers dead. Commits, unless the server stood still."""
-        with connection.transaction() as transaction:
-            chores = _due(connection)
-            declared = rescue.declare_dead(
-                connection,
-                watched_seconds=self._seconds_since(self._blind_until),
-                running_seconds=self._seconds_since(self._began_at),
-            )
-            ran_at, self._ran_at = self._ran_at, self._clock()
-            gap = self._ran_at - ran_at
-            if gap >= STALL_SECONDS:
-                raise psycopg.Rollback(transaction)
-        if gap >= STALL_SECONDS:
+        try:
+            with connection.transaction():
+                chores = _due(connection)
+                declared = self._declare_dead(connection)
+        except _StoodStillError as stall:
             self.blind()
-            _log.warning("detection_discarded", seconds=round(gap, 1))
-            return Detected(chores, counts=False)
+            _log.warning("detection_discarded", seconds=round(stall.seconds, 1))
+            return Detected(Due(), counts=False)
         for worker_id in declared.dead:
             _log.warning("worker_declared_dead", dead_worker_id=worker_id)
         chores = chores._replace(sweep=chores.sweep or bool(declared.dead))
         return Detected(chores, counts=True, next_seconds=declared.next_seconds)
+
+    def _declare_dead(self, connection: Connection) -> Declared:
+        """Declare the dead dead; raise `_StoodStillError` when the last run is too long ago for that."""
+        declared = rescue.declare_dead(
+            connection,
+            watched_seconds=self._seconds_since(self._blind_until),
+            running_seconds=self._seconds_since(self._began_at),
+        )
+        ran_at, self._ran_at = self._ran_at, self._clock()
+        if (seconds := self._ran_at - ran_at) >= STALL_SECONDS:
+            raise _StoodStillError(seconds)
+        return declared
 
     def _seconds_since(self, moment: float | None) -> float:
         """Return the seconds since `moment`, infinity for None."""
@@ -75,7 +88,7 @@ def _due(connection: Connection) -> Due:
     try:
         with connection.transaction():
             return due.due(connection)
-    except psycopg.DatabaseError as error:
+    except DatabaseError as error:
         if connection.closed:
             raise
         _log.error("chores_unknown", error=error)

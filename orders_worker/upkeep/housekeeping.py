@@ -5,11 +5,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-import psycopg
-
 from orders_worker.upkeep.detector import Detected, FailureDetector
 from schema import revision
-from schema.errors import StartError
+from schema.errors import DatabaseError, StartError
 from schema.queue import idempotency, rescue, retries, tally, wake, workers
 from schema.queue.due import Due
 from schema.runtime import logs
@@ -86,7 +84,7 @@ class Housekeeping:
     def _turn(self) -> float:
         logs.bind(worker_id=self._worker_id())
         connection = self._database.connection()
-        if any(True for _ in connection.notifies(timeout=0)):
+        if connection.notified():
             self._on_orders()
         if time.monotonic() >= self._tick_at:
             self._tick_at = time.monotonic() + self._tick(connection)
@@ -133,7 +131,7 @@ class Housekeeping:
     def _do(self, chore: Chore, connection: Connection) -> int:
         try:
             return chore.work(connection)
-        except psycopg.DatabaseError as error:
+        except DatabaseError as error:
             if connection.closed:
                 raise
             _log.error("chore_refused", error=error, chore=chore.name)

@@ -5,15 +5,13 @@ import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-import psycopg
-
 from schema import revision
 from schema.embedded import locate
-from schema.errors import StartError
+from schema.errors import DatabaseError, StartError
 from schema.intake import files, importer
 from schema.intake.progress import Imported, shown
 from schema.queue import wake
-from schema.runtime import logs, startup
+from schema.runtime import startup
 from schema.runtime.config import DatabaseConfig
 
 _BAR_WIDTH = 30
@@ -55,7 +53,7 @@ def run(options: Namespace) -> int:
                 again=options.again,
                 on_chunk=on_chunk,
             )
-        except (psycopg.Error, KeyboardInterrupt) as error:
+        except (DatabaseError, KeyboardInterrupt) as error:
             raise ImportStoppedError(error, progress.last) from error
         except OSError as error:
             raise StartError(f"{error.filename or rejects_path}: {error.strerror or error}") from error
@@ -70,7 +68,7 @@ class ImportStoppedError(StartError):
     """The import ended before the file did."""
 
     def __init__(self, cause: BaseException, last: Imported | None) -> None:
-        reason = "interrupted" if isinstance(cause, KeyboardInterrupt) else logs.first_line(cause)
+        reason = "interrupted" if isinstance(cause, KeyboardInterrupt) else str(cause)
         far = f"after line {last.offset.line:,}" if last else "before anything more was imported"
         super().__init__(f"stopped {far} ({reason}): give the same command again to go on from there")
 

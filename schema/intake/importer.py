@@ -7,17 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
 
-import psycopg
-
-from schema.errors import OrderNotTakenError, OrdersError
+from schema.errors import OrderNotTakenError, OrdersError, StatementRefusedError
 from schema.intake.files import Entry, Format, Offset, read
 from schema.intake.progress import Imported, ImportedElsewhereError, ImportStateError, advance, begin, shown
 from schema.intake.rejected import RejectedLine, Rejects
 from schema.order import NewOrder
 from schema.queue import batch
-from schema.runtime import logs
+from schema.runtime.connection import Connection
 from schema.uuid7 import uuid7
 
 REPLY_SECONDS = 600
@@ -37,7 +34,7 @@ class _RefusedError(OrdersError):
 
 
 def import_file(
-    connection: psycopg.Connection[Any],
+    connection: Connection,
     path: Path,
     *,
     kind: Format,
@@ -53,7 +50,7 @@ def import_file(
     called after each commit.
 
     Raises `import_ledger.ImportStateError`, also if the file is changed meanwhile,
-    `rejects.RejectsInTheWayError`, `order_files.UnreadableFileError`, or `psycopg.Error`. What was committed
+    `rejects.RejectsInTheWayError`, `order_files.UnreadableFileError`, or `DatabaseError`. What was committed
     by then stays placed.
     """
     with path.open("rb") as file:
@@ -90,7 +87,7 @@ def _hash(file: BufferedReader) -> bytes:
 
 
 def _chunks(
-    connection: psycopg.Connection[Any],
+    connection: Connection,
     file: BufferedReader,
     kind: Format,
     done: Imported,
@@ -148,7 +145,7 @@ class _Chunk:
 
 
 def _place(
-    connection: psycopg.Connection[Any],
+    connection: Connection,
     chunk: _Chunk,
     done: Imported,
     *,
@@ -176,14 +173,14 @@ def _place(
     return now
 
 
-def _insert(connection: psycopg.Connection[Any], chunk: _Chunk) -> None:
+def _insert(connection: Connection, chunk: _Chunk) -> None:
     try:
         taken = batch.copy(connection, chunk.orders(), first=uuid7())
         # What a user has deferred to the commit would fail there, where nobody knows which row it was.
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    except psycopg.Error as error:
-        if chunk.placed and (error.sqlstate or "")[:2] in ROW_ERRORS:
-            raise _RefusedError(logs.first_line(error)) from error
+    except StatementRefusedError as error:
+        if chunk.placed and error.sqlstate[:2] in ROW_ERRORS:
+            raise _RefusedError(str(error)) from error
         raise
     if taken != chunk.placed:
         raise _RefusedError(str(OrderNotTakenError()))

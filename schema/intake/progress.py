@@ -3,12 +3,10 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import psycopg
 
 from schema.errors import StartError
 from schema.intake.files import Offset
+from schema.runtime.connection import Connection
 
 
 class ImportStateError(StartError):
@@ -88,7 +86,7 @@ WHERE sha256 = %(sha256)s
 """
 
 
-def begin(connection: psycopg.Connection[Any], sha256: bytes, path: Path, *, again: bool) -> Imported:
+def begin(connection: Connection, sha256: bytes, path: Path, *, again: bool) -> Imported:
     """Enter the file, and return how far it was imported; with `again` a finished one begins anew.
 
     Raises `ImportStateError` if `path` was last imported with another content, and not to its end.
@@ -113,7 +111,7 @@ def shown(path: Path) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def advance(connection: psycopg.Connection[Any], done: Imported, now: Imported, *, sha256: bytes) -> None:
+def advance(connection: Connection, done: Imported, now: Imported, *, sha256: bytes) -> None:
     """Note how far the import is; raise `ImportedElsewhereError` if another process has moved it."""
     values = {
         "sha256": sha256,

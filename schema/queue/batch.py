@@ -3,14 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any
 from uuid import UUID
-
-import psycopg
 
 from schema.errors import OrderNotTakenError
 from schema.order import NewOrder, Placed
 from schema.queue import arrays, idempotency
+from schema.runtime.connection import Connection
 from schema.uuid7 import uuid7
 
 
@@ -23,7 +21,7 @@ class SubmittedBatch:
 
 
 def submit_batch(
-    connection: psycopg.Connection[Any], orders: Sequence[NewOrder], *, key: str | None = None
+    connection: Connection, orders: Sequence[NewOrder], *, key: str | None = None
 ) -> SubmittedBatch:
     """Insert pending orders, their tickets in the same order, unless `key` has placed them before.
 
@@ -49,17 +47,14 @@ FROM STDIN
 """
 
 
-def copy(connection: psycopg.Connection[Any], orders: Iterable[NewOrder], *, first: UUID) -> int:
+def copy(connection: Connection, orders: Iterable[NewOrder], *, first: UUID) -> int:
     """Insert orders, tickets rising in their order; tell how many the database took.
 
     Their ids are counted on from `first` (RFC 9562 section 6.2, method 2).
     """
     lines = map(_line, count(first.int), orders)
-    with connection.cursor() as cursor:
-        with cursor.copy(_COPY) as copying:
-            while block := "".join(islice(lines, _LINES)):
-                copying.write(block)
-        return cursor.rowcount
+    blocks = iter(lambda: "".join(islice(lines, _LINES)), "")
+    return connection.copy_in(_COPY, blocks)
 
 
 def _line(number: int, order: NewOrder) -> str:

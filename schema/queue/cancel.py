@@ -1,11 +1,9 @@
 """Withdraw an order: at once while it waits, by request while it is being worked on."""
 
-from typing import Any
 from uuid import UUID
 
-import psycopg
-
 from schema.queue.refusal import refusal
+from schema.runtime.connection import Connection
 from schema.states import FINAL, Status
 
 _CANCEL = """
@@ -26,7 +24,7 @@ RETURNING status
 """
 
 
-def cancel(connection: psycopg.Connection[Any], order_id: UUID) -> Status:
+def cancel(connection: Connection, order_id: UUID) -> Status:
     """Cancel the order and return its state: cancelled, or processing with the request noted.
 
     A processing order then ends cancelled instead of returning to the line; a completion that commits

@@ -3,9 +3,8 @@
 from enum import Enum, auto
 from typing import Any
 
-import psycopg
-
 from schema.order import Fence
+from schema.runtime.connection import DriverConnection
 
 
 class Standing(Enum):
@@ -34,9 +33,7 @@ WHERE order_id = ANY (ARRAY (SELECT order_id FROM held))
 """
 
 
-def complete(
-    connection: psycopg.Connection[Any], worker_id: str, *, fence: Fence, mark: str | None = None
-) -> bool:
+def complete(connection: DriverConnection, worker_id: str, *, fence: Fence, mark: str | None = None) -> bool:
     """Complete the claim in the open transaction of `connection`; the caller commits.
 
     If there is a `mark`, only in a transaction that has set it to 'set'. Returns False, nothing written, if
@@ -55,7 +52,7 @@ WHERE order_id = %(order_id)s
 """
 
 
-def standing(connection: psycopg.Connection[Any], worker_id: str, *, fence: Fence) -> Standing:
+def standing(connection: DriverConnection, worker_id: str, *, fence: Fence) -> Standing:
     """Tell whether the claim is completed, still held, or lost."""
     row = connection.execute(_STANDING, _names(worker_id, fence)).fetchone()
     if row is None:
@@ -74,7 +71,7 @@ FOR NO KEY UPDATE SKIP LOCKED
 """
 
 
-def is_free(connection: psycopg.Connection[Any], worker_id: str, *, fence: Fence) -> bool:
+def is_free(connection: DriverConnection, worker_id: str, *, fence: Fence) -> bool:
     """Tell whether the claim is held and no open transaction, such as a broken one, has its row."""
     return connection.execute(_IS_FREE, _names(worker_id, fence)).rowcount == 1
 

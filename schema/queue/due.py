@@ -1,10 +1,9 @@
 """What there is to do for housekeeping, asked in one go: an idle queue costs next to nothing."""
 
-from typing import Any, NamedTuple
-
-import psycopg
+from typing import NamedTuple
 
 from schema.queue.tally import FLOOR
+from schema.runtime.connection import Connection
 
 
 class Due(NamedTuple):
@@ -25,7 +24,7 @@ SELECT EXISTS (SELECT FROM workers WHERE dead_at IS NOT NULL AND swept_at IS NUL
 """
 
 
-def due(connection: psycopg.Connection[Any]) -> Due:
+def due(connection: Connection) -> Due:
     """Return what there is to do now."""
     row = connection.execute(DUE).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM gives one row

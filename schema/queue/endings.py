@@ -6,11 +6,9 @@ All of them, and the rescue in `schema.queue.rescue`, follow the one CASE below.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import psycopg
 
 from schema.order import Fence
+from schema.runtime.connection import Connection
 from schema.states import Outcome
 
 NEXT_STATE = """
@@ -121,7 +119,7 @@ class Unwritten:
     swallowed: set[Fence] = field(default_factory=set)
 
 
-def end(connection: psycopg.Connection[Any], worker_id: str, *, endings: Sequence[Ending]) -> Unwritten:
+def end(connection: Connection, worker_id: str, *, endings: Sequence[Ending]) -> Unwritten:
     """Write the ends of this worker's claims; tell which could not be written.
 
     Fenced by order, worker and attempt; waits for no lock. When it raises, some outcome is unknown: hand

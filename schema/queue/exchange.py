@@ -11,10 +11,9 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-import psycopg
-
 from schema.order import Claim, Fence
 from schema.queue import arrays
+from schema.runtime.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,7 @@ FROM standing
 
 
 def exchange(
-    connection: psycopg.Connection[Any],
+    connection: Connection,
     worker_id: str,
     *,
     finished: Sequence[Fence],
@@ -213,7 +212,7 @@ LIMIT 10000
 
 
 def recover_claims(
-    connection: psycopg.Connection[Any], worker_id: str, *, held: Sequence[UUID], since: datetime
+    connection: Connection, worker_id: str, *, held: Sequence[UUID], since: datetime
 ) -> list[Claim]:
     """Return the claims that bear this worker's id but that it does not hold, in ticket order.
 

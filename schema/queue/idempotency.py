@@ -7,14 +7,17 @@ without the other. Whoever comes second with a key waits for the first, and lear
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
 from uuid import UUID
 
-import psycopg
-
-from schema.errors import DatabaseUnavailableError, KeyReusedError, OrderNotTakenError
+from schema.errors import (
+    DatabaseUnavailableError,
+    KeyReusedError,
+    OrderNotTakenError,
+    StatementRefusedError,
+)
 from schema.order import NewOrder, Placed
 from schema.queue import arrays
+from schema.runtime.connection import Connection
 from schema.uuid7 import uuid7
 
 LIMIT = 10_000
@@ -23,7 +26,7 @@ LIMIT = 10_000
 _TRIES = 3
 
 
-def submit_once(connection: psycopg.Connection[Any], order: NewOrder, *, key: str) -> Placed:
+def submit_once(connection: Connection, order: NewOrder, *, key: str) -> Placed:
     """Insert a pending order, unless `key` has placed it before; return its id.
 
     One statement for a new key, committed on return if `connection` autocommits. It waits for another
@@ -46,7 +49,7 @@ ON CONFLICT (idempotency_key) DO NOTHING
 """
 
 
-def remember(connection: psycopg.Connection[Any], orders: Sequence[NewOrder], *, key: str) -> Placed:
+def remember(connection: Connection, orders: Sequence[NewOrder], *, key: str) -> Placed:
     """Store `key` for a batch, in the transaction in which the caller inserts it unless it is a replay.
 
     Returns the id of the batch's first order. Waits and raises as `submit_once` does.
@@ -59,9 +62,7 @@ def remember(connection: psycopg.Connection[Any], orders: Sequence[NewOrder], *,
     return _once(connection, place, key=key, order_hash=order_hash)
 
 
-def _once(
-    connection: psycopg.Connection[Any], place: Callable[[UUID], bool], *, key: str, order_hash: bytes
-) -> Placed:
+def _once(connection: Connection, place: Callable[[UUID], bool], *, key: str, order_hash: bytes) -> Placed:
     """Return the id under which `place` stored the key, or the one that the key has already."""
     for _ in range(_TRIES):
         order_id = uuid7()
@@ -110,9 +111,7 @@ FROM placed
 """
 
 
-def _insert(
-    connection: psycopg.Connection[Any], order: NewOrder, *, order_id: UUID, key: str, order_hash: bytes
-) -> bool:
+def _insert(connection: Connection, order: NewOrder, *, order_id: UUID, key: str, order_hash: bytes) -> bool:
     """Insert key and order, or nothing if the key is there already; tell which.
 
     Raises `OrderNotTakenError` when there would be a key without its order.
@@ -127,8 +126,8 @@ def _insert(
     }
     try:
         return connection.execute(_INSERT, values).rowcount == 1
-    except psycopg.errors.NotNullViolation as error:
-        if (error.diag.table_name, error.diag.column_name) == ("idempotency_keys", "order_id"):
+    except StatementRefusedError as error:
+        if (error.table, error.column) == ("idempotency_keys", "order_id"):
             raise OrderNotTakenError from error
         raise
 
@@ -155,6 +154,6 @@ WHERE idempotency_key = ANY (ARRAY (SELECT idempotency_key FROM old))
 """
 
 
-def prune(connection: psycopg.Connection[Any]) -> int:
+def prune(connection: Connection) -> int:
     """Delete up to `LIMIT` keys that are older than 24 hours, the oldest first; tell how many."""
     return connection.execute(_PRUNE).rowcount

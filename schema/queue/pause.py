@@ -1,10 +1,7 @@
 """Stop and resume claiming, for every worker at once. Orders under way are finished all the same."""
 
-from typing import Any
-
-import psycopg
-
 from schema.errors import SwitchLockedError
+from schema.runtime.connection import Connection
 
 _SWITCH = """
 WITH held AS MATERIALIZED (
@@ -24,7 +21,7 @@ WHERE NOT EXISTS (SELECT FROM queue)
 """
 
 
-def pause(connection: psycopg.Connection[Any]) -> None:
+def pause(connection: Connection) -> None:
     """Claim nothing from now on. Every exchange that begins after the commit obeys; pausing twice is fine.
 
     Raises `SwitchLockedError` when somebody has the switch's row locked.
@@ -32,11 +29,11 @@ def pause(connection: psycopg.Connection[Any]) -> None:
     _switch(connection, pause=True)
 
 
-def resume(connection: psycopg.Connection[Any]) -> None:
+def resume(connection: Connection) -> None:
     """Claim again. Raises like `pause`."""
     _switch(connection, pause=False)
 
 
-def _switch(connection: psycopg.Connection[Any], *, pause: bool) -> None:
+def _switch(connection: Connection, *, pause: bool) -> None:
     if not any(connection.execute(sql, {"pause": pause}).rowcount for sql in (_SWITCH, _RESTORE)):
         raise SwitchLockedError

@@ -1,11 +1,9 @@
 """Put a dead letter back in line."""
 
-from typing import Any
 from uuid import UUID
 
-import psycopg
-
 from schema.queue.refusal import refusal
+from schema.runtime.connection import Connection
 from schema.states import Status
 
 _REDRIVE = """
@@ -30,7 +28,7 @@ WHERE order_id = ANY (ARRAY (SELECT order_id FROM held))
 """
 
 
-def redrive(connection: psycopg.Connection[Any], order_id: UUID, *, attempts: int) -> None:
+def redrive(connection: Connection, order_id: UUID, *, attempts: int) -> None:
     """Return a failed order to the end of the line with `attempts` new ones.
 
     Raises `OrderNotFoundError`, `IllegalMoveError` when it has not failed, and `OrderLockedError` when

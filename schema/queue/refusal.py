@@ -1,11 +1,9 @@
 """Say why a person's move of one order changed nothing."""
 
-from typing import Any
 from uuid import UUID
 
-import psycopg
-
 from schema.errors import IllegalMoveError, OrderLockedError, OrderNotFoundError
+from schema.runtime.connection import Connection
 from schema.states import Status
 
 _STATUS = """
@@ -16,7 +14,7 @@ WHERE order_id = %(order_id)s
 
 
 def refusal(
-    connection: psycopg.Connection[Any], order_id: UUID, move: str, *, movable: frozenset[Status]
+    connection: Connection, order_id: UUID, move: str, *, movable: frozenset[Status]
 ) -> OrderNotFoundError | IllegalMoveError | OrderLockedError:
     """Build the error for a move of one order that changed nothing."""
     row = connection.execute(_STATUS, {"order_id": order_id}).fetchone()

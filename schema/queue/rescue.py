@@ -6,11 +6,9 @@ Any worker may do it; all of it is bounded and waits for no lock.
 import math
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-import psycopg
 
 from schema.queue.endings import MOVE, NEXT_STATE
+from schema.runtime.connection import Connection
 
 SESSION_GRACE_SECONDS = 2.0
 """How long a worker's session lock must have been free: a living one takes it again within a second."""
@@ -73,7 +71,7 @@ class Declared:
 
 
 def declare_dead(
-    connection: psycopg.Connection[Any], *, watched_seconds: float, running_seconds: float = math.inf
+    connection: Connection, *, watched_seconds: float, running_seconds: float = math.inf
 ) -> Declared:
     """Declare dead the workers whose lease is over or whose session has been gone for long enough.
 
@@ -154,7 +152,7 @@ WHERE worker_id = ANY (ARRAY (SELECT worker_id FROM swept))
 """
 
 
-def sweep(connection: psycopg.Connection[Any]) -> int:
+def sweep(connection: Connection) -> int:
     """Return the orders of dead workers to the line, `LIMIT` at most; tell how many were moved.
 
     Repeat it: a dead worker may commit one last claim after it was declared dead, and rows that somebody
@@ -164,7 +162,7 @@ def sweep(connection: psycopg.Connection[Any]) -> int:
     return row[0] if row else 0
 
 
-def mark_swept(connection: psycopg.Connection[Any]) -> None:
+def mark_swept(connection: Connection) -> None:
     """Mark the dead workers that hold nothing and can't claim any more: no sweep looks at them again."""
     connection.execute(SWEPT)
 
@@ -218,7 +216,7 @@ class Patrolled:
     reached: datetime | None
 
 
-def patrol(connection: psycopg.Connection[Any], *, after: datetime | None) -> Patrolled:
+def patrol(connection: Connection, *, after: datetime | None) -> Patrolled:
     """Look through the next page of started orders for any that no known, living worker holds.
 
     Nothing in this package leaves such an order behind; a hand-made edit of `workers` or `orders` can.

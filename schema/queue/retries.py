@@ -1,8 +1,6 @@
 """Put retrying orders back in line when their backoff is over."""
 
-from typing import Any
-
-import psycopg
+from schema.runtime.connection import Connection
 
 LIMIT = 1000
 """Orders that one call returns at most."""
@@ -25,6 +23,6 @@ WHERE order_id = ANY (ARRAY (SELECT order_id FROM due))
 """
 
 
-def return_due(connection: psycopg.Connection[Any]) -> int:
+def return_due(connection: Connection) -> int:
     """Return up to `LIMIT` due orders to their old places in line; tell how many. Any worker may call it."""
     return connection.execute(RETURN_DUE).rowcount

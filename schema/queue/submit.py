@@ -1,14 +1,12 @@
 """Put orders into the line, one by one or many with one statement."""
 
 from collections.abc import Sequence
-from typing import Any
 from uuid import UUID
-
-import psycopg
 
 from schema.errors import OrderNotTakenError
 from schema.order import NewOrder
 from schema.queue import arrays
+from schema.runtime.connection import Connection
 from schema.uuid7 import uuid7
 
 _SUBMIT = """
@@ -17,7 +15,7 @@ VALUES (%s, %s, %s, %s)
 """
 
 
-def submit(connection: psycopg.Connection[Any], order: NewOrder) -> UUID:
+def submit(connection: Connection, order: NewOrder) -> UUID:
     """Insert a pending order and return its id. Committed on return if `connection` autocommits.
 
     Raises `OrderNotTakenError` when a trigger or rule of the user's dropped it.
@@ -28,6 +26,9 @@ def submit(connection: psycopg.Connection[Any], order: NewOrder) -> UUID:
         raise OrderNotTakenError
     return order_id
 
+
+RULE_IN_THE_WAY = "0A000"
+"""The SQLSTATE (feature_not_supported) of an INSERT with RETURNING into a table that has a rule for it."""
 
 LOCK_SECONDS = 0.1
 """How long a statement that stores several orders waits for a lock that one of its rows needs."""
@@ -43,12 +44,12 @@ RETURNING order_id
 """
 
 
-def submit_all(connection: psycopg.Connection[Any], orders: Sequence[NewOrder]) -> list[UUID | None]:
+def submit_all(connection: Connection, orders: Sequence[NewOrder]) -> list[UUID | None]:
     """Insert pending orders and return their ids; None for one that a trigger of the user's dropped.
 
-    One statement, committed on return if `connection` autocommits. `LockNotAvailable` is raised when one of
+    One statement, committed on return if `connection` autocommits. `LockTimeoutError` is raised when one of
     them had to wait for `LOCK_SECONDS`, by a foreign key or trigger of the user's, but not for a lock on the
-    table; `FeatureNotSupported` when there is a rule for it.
+    table; `StatementRefusedError` with `RULE_IN_THE_WAY` when there is a rule for it.
     """
     order_ids = [uuid7() for _ in orders]
     values = (

@@ -9,11 +9,9 @@ the index for as long as somebody's open snapshot can see it.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
-
-import psycopg
 
 from schema.errors import OrdersError
+from schema.runtime.connection import Connection
 from schema.states import Status
 
 FOLD_LIMIT = 10_000
@@ -100,7 +98,7 @@ LEFT JOIN mark ON true
 """
 
 
-def read(connection: psycopg.Connection[Any]) -> Tally:
+def read(connection: Connection) -> Tally:
     """Return the tally of this moment, exactly as counting all rows would have it."""
     row = connection.execute(_READ).fetchone()
     if row is None:
@@ -187,7 +185,7 @@ RETURNING change.count
 """
 
 
-def fold(connection: psycopg.Connection[Any]) -> int:
+def fold(connection: Connection) -> int:
     """Add up to `FOLD_LIMIT` of the changes that stand by themselves; return how many.
 
     Anybody may call it at any time: it waits for nobody, and where another one is at it, it does nothing.
@@ -216,7 +214,7 @@ FROM orders;
 """
 
 
-def recount(connection: psycopg.Connection[Any]) -> None:
+def recount(connection: Connection) -> None:
     """Make the tally anew from the rows; whoever wants to write orders waits meanwhile.
 
     Needed only after orders were written with the triggers off, as a restore of data alone may do.

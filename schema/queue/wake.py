@@ -1,13 +1,11 @@
 """Tell idle workers that an order came in. An accelerator only: every worker polls as well."""
 
-from typing import Any
-
-import psycopg
+from schema.runtime.connection import Connection
 
 CHANNEL = "orders"
 
 
-def notify(connection: psycopg.Connection[Any]) -> None:
+def notify(connection: Connection) -> None:
     """Wake the workers. Call it after the insert's commit and at most one at a time per process.
 
     `connection` must autocommit and have no transaction open. NOTIFY takes a lock of the whole server at
@@ -16,7 +14,7 @@ def notify(connection: psycopg.Connection[Any]) -> None:
     connection.execute(_NOTIFY, prepare=False)
 
 
-def listen(connection: psycopg.Connection[Any]) -> None:
+def listen(connection: Connection) -> None:
     """Have `connection` receive the wake-ups. Works on a direct connection only."""
     connection.execute(_LISTEN)
 

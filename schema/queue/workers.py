@@ -4,10 +4,9 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-import psycopg
+from schema.runtime.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ RETURNING oldest_claim_at
 
 
 def register(
-    connection: psycopg.Connection[Any], *, host: str, pid: int, slots: int, lease_seconds: float
+    connection: Connection, *, host: str, pid: int, slots: int, lease_seconds: float
 ) -> Registration:
     """Enter a new worker under an id that no other start of any process ever has."""
     worker_id = f"{host[:40]}-{pid}-{secrets.token_hex(6)}"
@@ -51,7 +50,7 @@ WHERE worker_id = %(worker_id)s
 """
 
 
-def hold_session(connection: psycopg.Connection[Any], worker_id: str) -> bool:
+def hold_session(connection: Connection, worker_id: str) -> bool:
     """Show by a session lock that the worker lives as long as `connection` does.
 
     Only for a direct connection that stays open: the lock that becomes free is a sign of death. False
@@ -100,7 +99,7 @@ SELECT EXISTS (SELECT FROM workers WHERE worker_id = %(worker_id)s AND dead_at I
 
 
 def beat(
-    connection: psycopg.Connection[Any],
+    connection: Connection,
     worker_id: str,
     *,
     held: Sequence[UUID],
@@ -124,7 +123,7 @@ WHERE worker_id = %(worker_id)s
 """
 
 
-def leave(connection: psycopg.Connection[Any], worker_id: str) -> None:
+def leave(connection: Connection, worker_id: str) -> None:
     """End the worker on its own word. What it still holds is rescued like a dead worker's."""
     connection.execute(_LEAVE, {"worker_id": worker_id})
 
@@ -142,6 +141,6 @@ WHERE worker_id = ANY (ARRAY (SELECT worker_id FROM old))
 """
 
 
-def prune(connection: psycopg.Connection[Any]) -> int:
+def prune(connection: Connection) -> int:
     """Delete up to 100 workers that have been dead for a day and hold nothing; tell how many."""
     return connection.execute(_PRUNE).rowcount

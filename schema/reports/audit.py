@@ -6,12 +6,9 @@ complete, and in `orders` the last claim of each order.
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import Any
-
-import psycopg
-from psycopg.rows import args_row
 
 from schema.reports.verdict import DoubleStart, Evidence, Inversion, SharedTicket, Turn, Verdict
+from schema.runtime.connection import Connection
 
 REPLY_SECONDS = 600
 """How long the server may take for one statement of a check. A million orders need a few seconds."""
@@ -44,7 +41,7 @@ FROM claims
 """
 
 
-def check(connection: psycopg.Connection[Any], *, tolerance_seconds: float = 0.5) -> Verdict:
+def check(connection: Connection, *, tolerance_seconds: float = 0.5) -> Verdict:
     """Read the whole record in one snapshot and judge it; nothing is written.
 
     An inversion is an order that had been in line for `tolerance_seconds` or more when one with a larger
@@ -80,11 +77,9 @@ ORDER BY started_at NULLS LAST, seq
 """
 
 
-def _turns(connection: psycopg.Connection[Any]) -> Iterator[Turn]:
-    """Yield all turns by the time they ended; those still in line come last, by ticket."""
-    with connection.cursor("turns", binary=True, row_factory=args_row(Turn)) as cursor:
-        cursor.itersize = 10_000
-        yield from cursor.execute(_TURNS)
+def _turns(connection: Connection) -> Iterator[Turn]:
+    """Return all turns by the time they ended; those still in line come last, by ticket."""
+    return connection.stream(_TURNS, Turn)
 
 
 def _inversions(turns: Iterable[Turn], tolerance: timedelta) -> Iterator[Inversion]:
@@ -133,7 +128,7 @@ ORDER BY order_id, attempt
 """
 
 
-def _double_starts(connection: psycopg.Connection[Any]) -> list[DoubleStart]:
+def _double_starts(connection: Connection) -> list[DoubleStart]:
     """Find claims that are not the only one of their order at their time.
 
     An order's attempts are numbered without a gap, so one that is missing was taken over while it was
@@ -156,5 +151,5 @@ ORDER BY seq, other_id
 """
 
 
-def _shared_tickets(connection: psycopg.Connection[Any]) -> list[SharedTicket]:
+def _shared_tickets(connection: Connection) -> list[SharedTicket]:
     return [SharedTicket(*row) for row in connection.execute(_SHARED_TICKETS)]

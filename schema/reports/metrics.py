@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
-
-import psycopg
 
 from schema.queue import tally
 from schema.queue.tally import Tally
+from schema.runtime.connection import Connection
 from schema.states import Status
 
 SAMPLE = 1000
@@ -79,7 +77,7 @@ FROM recent
 """
 
 
-def read(connection: psycopg.Connection[Any], *, simulated_seconds: float) -> Metrics:
+def read(connection: Connection, *, simulated_seconds: float) -> Metrics:
     """Return the numbers of this moment.
 
     `simulated_seconds` is what an order is taken to need in a slot while none has completed.

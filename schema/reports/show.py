@@ -1,12 +1,10 @@
 """Look orders up by their ids."""
 
 from collections.abc import Iterable
-from typing import Any
 from uuid import UUID
 
-import psycopg
-
 from schema.queue import arrays
+from schema.runtime.connection import Connection
 
 _SHOW = """
 SELECT order_id, row_to_json(shown)::text
@@ -27,7 +25,7 @@ FROM (
 """
 
 
-def show(connection: psycopg.Connection[Any], order_ids: Iterable[UUID]) -> dict[UUID, str]:
+def show(connection: Connection, order_ids: Iterable[UUID]) -> dict[UUID, str]:
     """Return each of these orders that there is as a JSON object.
 
     It has the table's names, times in UTC, and `Pending` for pending. Made by the database: to take the

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 from schema.runtime import settings
-from schema.runtime.connection import checked_url
+from schema.runtime.url import checked_url
 
 
 @dataclass(frozen=True, slots=True)

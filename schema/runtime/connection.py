@@ -1,19 +1,22 @@
 """Open connections to PostgreSQL on which no call can hang for ever."""
 
 import contextlib
-import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import conninfo
+from psycopg.rows import args_row
 from psycopg.waiting import Ready
 
-from schema.errors import DatabaseUnavailableError, SettingError
+from schema.errors import DatabaseUnavailableError, OutcomeUnknownError
+from schema.runtime.driver_errors import translated, unavailable
 
 CONNECT_SECONDS = 3
 REPLY_SECONDS = 10.0
+
+Row = TypeVar("Row")
 
 _KEEPALIVE: dict[str, Any] = {
     "connect_timeout": CONNECT_SECONDS,
@@ -26,7 +29,7 @@ _KEEPALIVE: dict[str, Any] = {
 }
 
 
-class Connection(psycopg.Connection[tuple[Any, ...]]):
+class DriverConnection(psycopg.Connection[tuple[Any, ...]]):
     """A psycopg connection that gives up on a server that does not reply within `reply_seconds`.
 
     The server's own `statement_timeout` (`reply_seconds` too), or behind a pooler our request to cancel,
@@ -100,16 +103,65 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
                 **_without(url, defaults=_KEEPALIVE),
             )
         except psycopg.OperationalError as error:
-            raise DatabaseUnavailableError(_first_line(error)) from error
+            raise unavailable(error) from error
         try:
             connection.reply_seconds = min(reply_seconds, CONNECT_SECONDS)
             connection.direct = _is_direct(connection)
             connection.reply_seconds = reply_seconds
             connection.prepare_session()
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, DatabaseUnavailableError, OutcomeUnknownError) as error:
             connection.close()
-            raise DatabaseUnavailableError(_first_line(error)) from error
+            raise unavailable(error) from error
         return connection
+
+
+class Connection(DriverConnection):
+    """The connection that statements take. Its calls raise `DatabaseError`s, never psycopg's errors."""
+
+    def execute(
+        self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool = False
+    ) -> psycopg.Cursor[tuple[Any, ...]]:
+        """Run one statement as psycopg does; its answer is here when it returns."""
+        try:
+            return super().execute(query, params, prepare=prepare, binary=binary)
+        except psycopg.Error as error:
+            raise translated(error, closed=self.closed) from error
+
+    @contextlib.contextmanager
+    def transaction(
+        self,
+        savepoint_name: str | None = None,
+        force_rollback: bool = False,  # noqa: FBT001, FBT002 - psycopg's
+    ) -> Iterator[psycopg.Transaction]:
+        """Begin a transaction or savepoint; commit it at the end, or roll it back when the block raises."""
+        with self._translating(), super().transaction(savepoint_name, force_rollback) as transaction:
+            yield transaction
+
+    def copy_in(self, statement: str, blocks: Iterable[str]) -> int:
+        """Send blocks of text to a `COPY … FROM STDIN`; return how many rows the database took."""
+        with self._translating(), self.cursor() as cursor:
+            with cursor.copy(statement) as copying:
+                for block in blocks:
+                    copying.write(block)
+            return cursor.rowcount
+
+    def stream(self, query: str, row: Callable[..., Row]) -> Iterator[Row]:
+        """Yield the rows of a large answer as `row(*columns)`, a few thousand at a time; in a transaction."""
+        with self._translating(), self.cursor("stream", binary=True, row_factory=args_row(row)) as cursor:
+            cursor.itersize = 10_000
+            yield from cursor.execute(query)
+
+    def notified(self) -> bool:
+        """Tell whether a notification has come in since the last call; waits for none."""
+        with self._translating():
+            return any(True for _ in self.notifies(timeout=0))
+
+    @contextlib.contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise translated(error, closed=self.closed) from error
 
 
 class PooledConnection(Connection):
@@ -133,7 +185,10 @@ class PooledConnection(Connection):
         self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool = False
     ) -> psycopg.Cursor[tuple[Any, ...]]:
         """Run a statement as psycopg does, without the new cursor that is a quarter of an insert's Python."""
-        return self._cursor.execute(query, params, prepare=prepare, binary=binary)
+        try:
+            return self._cursor.execute(query, params, prepare=prepare, binary=binary)
+        except psycopg.Error as error:
+            raise translated(error, closed=self.closed) from error
 
 
 def statement_timeout_seconds(connection: psycopg.Connection[Any]) -> float:
@@ -142,13 +197,6 @@ def statement_timeout_seconds(connection: psycopg.Connection[Any]) -> float:
         "SELECT setting::float8 / 1000 FROM pg_settings WHERE name = 'statement_timeout'"
     ).fetchone()
     return float(row[0]) if row else 0.0
-
-
-def is_refusal(error: Exception) -> bool:
-    """Tell an error of a row, such as one that a user's trigger raises, from one of the connection."""
-    return isinstance(error, psycopg.DatabaseError) and not isinstance(
-        error, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction
-    )
 
 
 def _resumed(gen: Any) -> Generator[Any, Any, Any]:
@@ -170,42 +218,7 @@ def _is_direct(connection: psycopg.Connection[Any]) -> bool:
     return row is not None and row[0] == connection.info.backend_pid
 
 
-def checked_url(name: str, value: str) -> str:
-    """Return `value` in libpq's form if it is a connection string, else raise a `SettingError`.
-
-    SQLAlchemy's `postgresql+psycopg://` is accepted too. The error shows no password.
-    """
-    url = value.replace("postgresql+psycopg://", "postgresql://", 1)
-    try:
-        given = conninfo.conninfo_to_dict(url)
-    except (psycopg.ProgrammingError, UnicodeError):  # the latter for bytes that are no UTF-8
-        given = {}
-    ports = str(given.get("port", "5432")).split(",")
-    if not given or not all(re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65_536 for port in ports):
-        raise SettingError(name, _masked(value), _URL_EXPECTED)
-    return url
-
-
-_URL_EXPECTED = "expected a URL such as postgresql://user:password@host:5432/orders"
-
-
-def _masked(value: str) -> str:
-    """Hide what stands where a password may stand, also in a string that is no URL."""
-    hidden = re.sub(_HIDDEN, r"\1***", value, flags=re.IGNORECASE | re.DOTALL)
-    hidden = re.sub(r"((?://)?[^:/]*:)(?!//).*@", r"\1***@", hidden, flags=re.DOTALL)
-    # What follows a colon and is no port may be a password whose host was forgotten.
-    return re.sub(r"(//[^:/@]*:)(?![0-9]{1,5}(?:[/?,]|$))[^@]*?(?=[@?]|$)", r"\1***", hidden, flags=re.DOTALL)
-
-
-_HIDDEN = r"(password\s*=\s*)('(?:\\.|[^'\\])*'?|(?:\\.|\S)*)"
-"""A keyword's value as libpq reads it: quoted or up to a blank, either with backslashes before anything."""
-
-
 def _without(url: str, *, defaults: dict[str, Any]) -> dict[str, Any]:
     """Leave out of `defaults` what the connection string sets itself."""
     given = conninfo.conninfo_to_dict(url)
     return {key: value for key, value in defaults.items() if key not in given}
-
-
-def _first_line(error: psycopg.Error) -> str:
-    return (str(error).strip().splitlines() or ["no connection"])[0]

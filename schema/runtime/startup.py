@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import psycopg
-
-from schema.errors import DatabaseUnavailableError, SettingError, StartError
-from schema.runtime import logs
+from schema.errors import (
+    DatabaseError,
+    DatabaseUnavailableError,
+    OutcomeUnknownError,
+    SettingError,
+    StartError,
+)
 from schema.runtime.connection import Connection
 
 DATABASE_WAIT_SECONDS = 30.0
@@ -30,8 +33,8 @@ def exit_status(main: Callable[[], int]) -> int:
     except StartError as error:
         print(error, file=sys.stderr)
         return 1
-    except psycopg.Error as error:
-        print(f"the database refuses this program: {logs.first_line(error)}", file=sys.stderr)
+    except DatabaseError as error:
+        print(f"the database refuses this program: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -70,11 +73,10 @@ def _patiently(work: Callable[[], Result]) -> Result:
     while True:
         try:
             return work()
-        except (DatabaseUnavailableError, psycopg.OperationalError) as error:
-            line = logs.first_line(error) if isinstance(error, psycopg.Error) else str(error)
+        except (DatabaseUnavailableError, OutcomeUnknownError) as error:
             if time.monotonic() >= give_up_at:
-                raise StartError(f"no database within {DATABASE_WAIT_SECONDS:g} seconds: {line}") from error
+                raise StartError(f"no database within {DATABASE_WAIT_SECONDS:g} seconds: {error}") from error
             if not said:
-                print(f"waiting for the database (DATABASE_URL): {line}", file=sys.stderr, flush=True)
+                print(f"waiting for the database (DATABASE_URL): {error}", file=sys.stderr, flush=True)
                 said = True
         time.sleep(_PAUSE_SECONDS)

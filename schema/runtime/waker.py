@@ -4,9 +4,8 @@ import contextlib
 import select
 import socket
 from collections.abc import Callable
-from typing import Any
 
-import psycopg
+from schema.runtime.connection import Connection
 
 
 def _no_connection() -> None:
@@ -20,7 +19,7 @@ class Waker:
     before the wait ends count as one.
     """
 
-    def __init__(self, connection: Callable[[], psycopg.Connection[Any] | None] = _no_connection) -> None:
+    def __init__(self, connection: Callable[[], Connection | None] = _no_connection) -> None:
         self._connection = connection
         self._inside, self._outside = socket.socketpair()
         self._inside.settimeout(0)

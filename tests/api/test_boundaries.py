@@ -67,8 +67,8 @@ def test_killed_at_any_boundary_of_a_post_the_api_leaves_a_whole_order_or_none(
     def met_both_ways(position: int) -> bool:
         return all(met(Doom(position, answered=answered)) for answered in (False, True))
 
-    # The order's statement and the wake-up's.
-    assert list(takewhile(met_both_ways, count(1))) == [1, 2]
+    # The order's statement and the wake-up's; and the tally's fold, if a second passed between the posts.
+    assert list(takewhile(met_both_ways, count(1))) in ([1, 2], [1, 2, 3])
 
 
 def is_quiet(connection: Connection) -> bool:

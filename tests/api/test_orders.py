@@ -9,7 +9,7 @@ import pytest
 from falcon.testing import TestClient
 
 from orders_api.app import create_app
-from orders_api.database.pool import ConnectionLostError
+from schema.errors import OutcomeUnknownError
 from schema.runtime.connection import Connection
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}
@@ -230,7 +230,7 @@ class LostConnection:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        raise ConnectionLostError("server closed the connection unexpectedly")
+        raise OutcomeUnknownError("server closed the connection unexpectedly")
         yield
 
 

@@ -5,10 +5,9 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import psycopg
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from schema.errors import OrdersError
+from schema.errors import DatabaseError, OrdersError
 from schema.states import Status
 from tests.model.database import SESSIONS, START, RealQueue, disconnect
 from tests.model.queue import Queue
@@ -62,8 +61,8 @@ class Agreement(RuleBasedStateMachine):
         """Take an error of the database's for a difference: the model has none."""
         try:
             yield
-        except psycopg.Error as error:
-            name = type(error).__name__
+        except DatabaseError as error:
+            name = str(error).partition(":")[0]
             raise DifferenceError(self.call, name, real=error, model="no such error") from error
 
     def foretell(self, at: str, model: Callable[..., Any], *given: Any, **named: Any) -> Any:

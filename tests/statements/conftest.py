@@ -12,6 +12,7 @@ import pytest
 from psycopg import conninfo
 from psycopg.rows import dict_row, namedtuple_row
 
+from schema.errors import StatementRefusedError
 from schema.order import Claim, Fence
 from schema.queue import endings, exchange
 from schema.queue.endings import Ending, Unwritten
@@ -37,6 +38,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "cancelled": {"finished_at": "now", "cancel_requested_at": "now"},
 }
 """What a row of each state needs besides an order's own columns."""
+
+CHECK_VIOLATION = "23514"
 
 
 RESET = """
@@ -220,8 +223,10 @@ def refused(queue: Queue) -> Callable[..., str | None]:
         try:
             with queue.connection.transaction():
                 change()
-        except psycopg.errors.CheckViolation as error:
-            return error.diag.constraint_name
+        except StatementRefusedError as error:
+            if error.sqlstate != CHECK_VIOLATION:
+                raise
+            return error.constraint
         return None
 
     return attempt

@@ -6,7 +6,7 @@ import pytest
 from schema.errors import SettingError
 from schema.runtime import settings
 from schema.runtime.config import DatabaseConfig
-from schema.runtime.connection import checked_url
+from schema.runtime.url import checked_url
 
 
 def number(value: str) -> int:

@@ -12,7 +12,7 @@ from orders_api.config import ApiConfig
 from orders_worker.config import WorkerConfig
 from schema.errors import SettingError
 from schema.runtime.config import DatabaseConfig
-from schema.runtime.connection import checked_url
+from schema.runtime.url import checked_url
 
 Config = TypeVar("Config")
 

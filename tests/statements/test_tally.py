@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from schema.errors import StatementRefusedError
 from schema.queue import tally
 from schema.queue.tally import TallyLostError
 from schema.runtime.connection import Connection
@@ -206,7 +207,7 @@ def test_nobody_else_can_have_the_tally_s_functions_run(queue: Any) -> None:
     queue.connection.execute("DROP ROLE IF EXISTS orders_stranger; CREATE ROLE orders_stranger")
     try:
         queue.connection.execute("SET ROLE orders_stranger; CREATE TEMP TABLE mine ()")
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        with pytest.raises(StatementRefusedError, match="InsufficientPrivilege"):
             queue.connection.execute(
                 "CREATE TRIGGER reset AFTER TRUNCATE ON mine EXECUTE FUNCTION orders_tally_truncate()"
             )

@@ -16,7 +16,8 @@ from orders_worker.attempt.pool import HandlerPool
 from orders_worker.health.monitor import Monitor
 from orders_worker.health.probes import Probes
 from orders_worker.health.reasons import Health
-from schema.errors import DatabaseUnavailableError
+from schema.errors import DatabaseUnavailableError, StatementRefusedError
+from schema.runtime import driver_errors
 from schema.runtime.connection import Connection
 from schema.runtime.listening import bind
 from schema.runtime.reconnecting import Reconnecting
@@ -79,9 +80,7 @@ class Patient:
 
 def unavailable(words: str) -> DatabaseUnavailableError:
     """Return what `Connection.open` raises when libpq says these words."""
-    error = DatabaseUnavailableError(words.splitlines()[0])
-    error.__cause__ = psycopg.OperationalError(words)
-    return error
+    return driver_errors.unavailable(psycopg.OperationalError(words))
 
 
 @pytest.fixture
@@ -196,7 +195,10 @@ def test_busy_worker_whose_other_threads_get_no_answer_says_that_the_database_is
 @pytest.mark.parametrize(
     "error",
     [
-        psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE in a read-only transaction"),
+        driver_errors.translated(
+            psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE in a read-only transaction"),
+            closed=True,
+        ),
         unavailable('connection to server at "db", port 5432 failed: session is read-only'),
         unavailable(
             "connection failed: Multiple connection attempts failed. All failures were:\n"
@@ -218,8 +220,10 @@ def test_read_only_server_is_named_whatever_it_keeps_from_working(patient: Patie
 @pytest.mark.parametrize(
     "error",
     [
-        psycopg.errors.RaiseException("the books of May: session is read-only"),
-        psycopg.OperationalError('could not open "/etc/read-only/client.key"'),
+        driver_errors.translated(
+            psycopg.errors.RaiseException("the books of May: session is read-only"), closed=False
+        ),
+        unavailable('could not open "/etc/read-only/client.key"'),
         DatabaseUnavailableError("session is read-only"),
     ],
     ids=["a trigger's words", "a file's name", "nobody's word"],
@@ -354,8 +358,10 @@ def test_worker_that_gets_nowhere_is_up_but_not_ready_for_these_reasons(
 
 
 def test_words_of_an_error_are_for_the_log_and_not_for_whoever_asks(served: Any, patient: Patient) -> None:
-    patient.misses("exchange", psycopg.errors.RaiseException("no tea for ada"), seconds=6)
-    assert patient.logged == ("nothing could be claimed or completed for 6 s: RaiseException: no tea for ada")
+    patient.misses("exchange", StatementRefusedError("RaiseException: no tea for ada"), seconds=6)
+    assert patient.logged == (
+        "nothing could be claimed or completed for 6 s: StatementRefusedError: RaiseException: no tea for ada"
+    )
 
     assert served("/readyz")[2] == {
         "type": "/problems/not-ready",
