@@ -6,10 +6,10 @@ import sys
 import threading
 import time
 
-from orders_worker import worker
 from orders_worker.attempt.loading import load
 from orders_worker.attempt.simulated import Simulated
 from orders_worker.config import WorkerConfig
+from orders_worker.worker import Worker, register
 from schema import revision
 from schema.embedded import locate
 from schema.queue.workers import Registration
@@ -58,12 +58,12 @@ def _main() -> int:
 
     def enter(connection: Connection) -> Registration:
         revision.check(connection)
-        return worker.register(connection, config=config)
+        return register(connection, config=config)
 
     registration = startup.first(url, name="orders-worker", work=enter)
-    status = worker.run(
+    status = Worker(
         config, url=url, handler=handler, signals=signals, registration=registration, listener=listener
-    )
+    ).run()
     signals.ignore()
     return status
 

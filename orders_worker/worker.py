@@ -1,9 +1,9 @@
-"""One worker process, assembled: dispatcher, slots, heartbeat, housekeeping and monitor."""
+"""One worker process, assembled: main loop, slots, and the threads beside them."""
 
 import functools
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable
 from queue import SimpleQueue
 
 from orders_worker.attempt.attempt import AttemptSettings
@@ -11,6 +11,8 @@ from orders_worker.attempt.pool import HandlerPool
 from orders_worker.config import WorkerConfig
 from orders_worker.dispatch.claims import Claims
 from orders_worker.dispatch.dispatcher import Dispatcher
+from orders_worker.dispatch.exchanger import Exchanger
+from orders_worker.dispatch.finished import Finished
 from orders_worker.dispatch.shutdown import Shutdown
 from orders_worker.dispatch.slots import Mailbox, Slots
 from orders_worker.handler import Handler
@@ -23,7 +25,6 @@ from schema.queue import workers
 from schema.queue.workers import Registration
 from schema.runtime import logs
 from schema.runtime.connection import Connection
-from schema.runtime.loop import Loop
 from schema.runtime.reconnecting import Reconnecting
 from schema.runtime.signals import StopSignals
 
@@ -34,7 +35,7 @@ LEFT_BEHIND_STATUS = 4
 """Exit status when it had to leave claims to the rescue, because it could not write their end."""
 
 RETRY_CEILING_SECONDS = 2.0
-"""The longest pause of the dispatcher between two tries to connect."""
+"""The longest pause of the main loop between two tries to connect."""
 
 _log = logs.Log(__name__)
 
@@ -53,97 +54,113 @@ def register(connection: Connection, *, config: WorkerConfig) -> Registration:
     return registration
 
 
-def run(
-    config: WorkerConfig,
-    *,
-    url: str,
-    handler: Handler,
-    signals: StopSignals,
-    registration: Registration,
-    listener: socket.socket | None,
-) -> int:
-    """Work orders until a signal comes; return the exit status.
+class Worker:
+    """Works orders until a signal comes. `registration` is what `register` returned."""
 
-    `registration` is what `register` returned. Probes are answered on `listener`, if there is one.
-    """
-    claims = Claims(registration)
-    mailbox: Mailbox = SimpleQueue()
-    signals.call(lambda: mailbox.put(None))
-    settings = _settings(config, url=url, handler=handler)
-    slots = Slots(config.concurrency, mailbox=mailbox)
-    database = Reconnecting(
-        functools.partial(Connection.open, url, name="orders-dispatcher"),
-        name="dispatcher",
-        ceiling_seconds=RETRY_CEILING_SECONDS,
-    )
-    dispatcher = Dispatcher(
-        claims=claims,
-        mailbox=mailbox,
-        slots=slots,
-        settings=settings,
-        shutdown=Shutdown(signals, shutdown_seconds=config.shutdown_seconds),
-        database=database,
-        register=functools.partial(register, config=config),
-        poll_seconds=config.poll_seconds,
-    )
-    heartbeat = _heartbeat(config, url=url, claims=claims, dispatcher=dispatcher)
-    housekeeping = _housekeeping(url, claims=claims, mailbox=mailbox)
-    health = _health(dispatcher, database, heartbeat=heartbeat, housekeeping=housekeeping, settings=settings)
-    probes = Probes(listener, health) if listener else None
-    monitor = Monitor(health, probes=probes, worker_id=lambda: claims.worker_id)
-    if probes is not None:
-        _log.info("health_served", url=probes.url)
-    _work_on(dispatcher, slots, beside=(monitor.loop, heartbeat.loop, housekeeping.loop))
-    return _status(dispatcher, left_behind=len(claims))
+    def __init__(
+        self,
+        config: WorkerConfig,
+        *,
+        url: str,
+        handler: Handler,
+        signals: StopSignals,
+        registration: Registration,
+        listener: socket.socket | None,
+    ) -> None:
+        self._config = config
+        self._connect = functools.partial(Connection.open, url)
+        self._claims = Claims(registration)
+        self._finished = Finished(self._claims)
+        self._mailbox: Mailbox = SimpleQueue()
+        signals.call(self._wake)
+        self._slots = Slots(config.concurrency, mailbox=self._mailbox)
+        self._settings = _attempt_settings(config, url=url, handler=handler)
+        self._database = Reconnecting(
+            self._connecting("orders-dispatcher"), name="dispatcher", ceiling_seconds=RETRY_CEILING_SECONDS
+        )
+        self._exchanger = self._make_exchanger()
+        self._dispatcher = self._make_dispatcher(signals)
+        self._heartbeat = Heartbeat(
+            claims=self._claims,
+            connect=self._connecting("orders-heartbeat", reply_seconds=3),
+            lease_seconds=config.lease_seconds,
+            on_death=self._dispatcher.declare_dead,
+        )
+        self._housekeeping = Housekeeping(
+            connect=self._connecting("orders-housekeeping"), on_orders=self._wake, worker_id=self._worker_id
+        )
+        health = self._health()
+        self._probes = Probes(listener, health) if listener else None
+        self._monitor = Monitor(health, probes=self._probes, worker_id=self._worker_id)
+
+    def run(self) -> int:
+        """Work until a stop; return the exit status."""
+        if self._probes is not None:
+            _log.info("health_served", url=self._probes.url)
+        loops = (self._monitor.loop, self._heartbeat.loop, self._housekeeping.loop)
+        for loop in loops:
+            loop.start()
+        self._dispatcher.run()
+        self._slots.stop()
+        for loop in loops:
+            loop.stop()
+        self._exchanger.leave()
+        return self._status()
+
+    def _status(self) -> int:
+        if self._dispatcher.exhausted:
+            return EXHAUSTED_STATUS
+        if self._claims:
+            _log.error("claims_left_to_the_rescue", count=len(self._claims))
+            return LEFT_BEHIND_STATUS
+        _log.info("worker_stopped")
+        return 0
+
+    def _wake(self) -> None:
+        """Let the dispatcher look around. Any thread may call it."""
+        self._mailbox.put(None)
+
+    def _worker_id(self) -> str:
+        return self._claims.worker_id
+
+    def _connecting(self, name: str, **options: float) -> Callable[[], Connection]:
+        return functools.partial(self._connect, name=name, **options)
+
+    def _make_exchanger(self) -> Exchanger:
+        return Exchanger(
+            claims=self._claims,
+            finished=self._finished,
+            slots=self._slots,
+            settings=self._settings,
+            database=self._database,
+            register=functools.partial(register, config=self._config),
+        )
+
+    def _make_dispatcher(self, signals: StopSignals) -> Dispatcher:
+        return Dispatcher(
+            claims=self._claims,
+            finished=self._finished,
+            mailbox=self._mailbox,
+            slots=self._slots,
+            exchanger=self._exchanger,
+            shutdown=Shutdown(signals, shutdown_seconds=self._config.shutdown_seconds),
+            database=self._database,
+            poll_seconds=self._config.poll_seconds,
+        )
+
+    def _health(self) -> Health:
+        return Health(
+            rounds=self._dispatcher.rounds,
+            exchange=self._database.watchdog,
+            claiming=self._exchanger.claiming,
+            heartbeat=self._heartbeat.watchdog,
+            housekeeping=self._housekeeping.watchdog,
+            connections=self._settings.pool.watchdog,
+            schema=self._housekeeping.schema,
+        )
 
 
-def _work_on(dispatcher: Dispatcher, slots: Slots, *, beside: Sequence[Loop]) -> None:
-    for loop in beside:
-        loop.start()
-    dispatcher.run()
-    slots.stop()
-    for loop in beside:
-        loop.stop()
-    dispatcher.leave()
-
-
-def _heartbeat(config: WorkerConfig, *, url: str, claims: Claims, dispatcher: Dispatcher) -> Heartbeat:
-    return Heartbeat(
-        claims=claims,
-        connect=functools.partial(Connection.open, url, name="orders-heartbeat", reply_seconds=3),
-        lease_seconds=config.lease_seconds,
-        on_death=dispatcher.declare_dead,
-    )
-
-
-def _housekeeping(url: str, *, claims: Claims, mailbox: Mailbox) -> Housekeeping:
-    return Housekeeping(
-        connect=functools.partial(Connection.open, url, name="orders-housekeeping"),
-        on_orders=lambda: mailbox.put(None),
-        worker_id=lambda: claims.worker_id,
-    )
-
-
-def _health(
-    dispatcher: Dispatcher,
-    database: Reconnecting,
-    *,
-    heartbeat: Heartbeat,
-    housekeeping: Housekeeping,
-    settings: AttemptSettings,
-) -> Health:
-    return Health(
-        rounds=dispatcher.rounds,
-        exchange=database.watchdog,
-        claiming=dispatcher.claiming,
-        heartbeat=heartbeat.watchdog,
-        housekeeping=housekeeping.watchdog,
-        connections=settings.pool.watchdog,
-        schema=housekeeping.schema,
-    )
-
-
-def _settings(config: WorkerConfig, *, url: str, handler: Handler) -> AttemptSettings:
+def _attempt_settings(config: WorkerConfig, *, url: str, handler: Handler) -> AttemptSettings:
     pool = HandlerPool(
         url,
         size=config.handler_connections,
@@ -158,13 +175,3 @@ def _settings(config: WorkerConfig, *, url: str, handler: Handler) -> AttemptSet
         backoff_seconds=config.backoff_seconds,
         timeout_seconds=config.timeout_seconds,
     )
-
-
-def _status(dispatcher: Dispatcher, *, left_behind: int) -> int:
-    if dispatcher.exhausted:
-        return EXHAUSTED_STATUS
-    if left_behind:
-        _log.error("claims_left_to_the_rescue", count=left_behind)
-        return LEFT_BEHIND_STATUS
-    _log.info("worker_stopped")
-    return 0

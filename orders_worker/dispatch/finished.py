@@ -1,6 +1,8 @@
-"""What has ended and is not yet in the database: it is handed in until it is written or lost."""
+"""What has ended and is not in the database yet. It is handed in until it is written or lost."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 
 from orders_worker.dispatch.claims import Claims
 from schema.order import Fence
@@ -9,36 +11,40 @@ from schema.queue.endings import Ending
 from schema.queue.exchange import Exchanged
 from schema.runtime import logs
 from schema.runtime.connection import Connection
-from schema.states import Outcome
 
 LOGGED_ERROR_LENGTH = 200
 
-SWALLOWED = "a trigger or rule of the database undid it"
-"""What is said of an end that the database took without an error, and did not write."""
+UNWRITTEN_SECONDS = 60.0
+"""How long an end may stay unwritten, for a lock, a trigger or an outage, before an ERROR says so."""
 
 _log = logs.Log(__name__)
 
 
 class Finished:
-    """The ended claims of `claims`, which they leave from here.
+    """The ended attempts of `claims`, which they leave from here.
 
-    `fresh` tells that some were never handed in. The others are those whose rows somebody had locked, and
-    can wait for the next poll.
+    `fresh` tells that some were never handed in. The others are those whose rows are locked, or stay as they
+    were because of a user's trigger or rule; they wait for the next poll.
     """
 
-    def __init__(self, claims: Claims) -> None:
+    def __init__(self, claims: Claims, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._claims = claims
+        self._clock = clock
+        # In the order of their ends, so that the oldest come first.
+        self._ended_at: dict[Fence, float] = {}
         self._endings: dict[Fence, Ending] = {}
-        self._completed: set[Fence] = set()
+        self._reported: set[Fence] = set()
         self.fresh = False
 
     def __bool__(self) -> bool:
-        return bool(self._completed or self._endings)
+        return bool(self._ended_at)
 
     @property
     def completed(self) -> list[Fence]:
         """The completions, for the next exchange."""
-        return list(self._completed)
+        if not self._endings:
+            return list(self._ended_at)
+        return [fence for fence in self._ended_at if fence not in self._endings]
 
     @property
     def endings(self) -> list[Ending]:
@@ -47,50 +53,58 @@ class Finished:
 
     def complete(self, fence: Fence) -> None:
         """Add a completion."""
-        self._completed.add(fence)
+        self._ended_at[fence] = self._clock()
         self.fresh = True
 
     def end(self, ending: Ending) -> None:
-        """Add another ending, also instead of a completion."""
-        self._completed.discard(ending.fence)
+        """Add another ending, or put it in the place of a completion."""
+        self._ended_at.setdefault(ending.fence, self._clock())
         self._endings[ending.fence] = ending
         self.fresh = True
 
     def forget(self) -> None:
         """Drop everything: the claims are somebody else's."""
-        self._completed.clear()
+        self._ended_at.clear()
         self._endings.clear()
+        self._reported.clear()
 
     def settle(self, finished: Iterable[Fence], exchanged: Exchanged) -> int:
-        """Take note of what became of completions that an exchange was given; return how many are written.
-
-        A swallowed one has failed its attempt, as one that the database refuses with an error has.
-        """
-        unsettled = exchanged.busy | exchanged.swallowed
-        settled = [fence for fence in finished if fence not in unsettled]
-        self._completed.difference_update(settled)
-        self._claims.drop(settled)
+        """Record what an exchange did with completions that it was given; return how many it wrote."""
+        settled = [fence for fence in finished if fence not in exchanged.busy]
+        self._drop(settled)
         self.fresh = False
-        for fence in exchanged.swallowed:
-            self.end(self._claims[fence].ending(Outcome.RAISED, f"the completion: {SWALLOWED}"))
         return len(settled) - len(exchanged.lost)
 
     def write(self, connection: Connection, ended: list[Ending]) -> None:
-        """Write these of the endings; keep those whose rows are locked, or that the database refuses."""
+        """Write these endings. Those whose rows are busy, or that the database refuses, stay."""
         if not ended:
             return
         unwritten = endings.end(connection, self._claims.worker_id, endings=ended)
         for ending in ended:
-            if ending.fence in unwritten.swallowed:
-                _log.error("ending_refused", reason=SWALLOWED, order_id=ending.fence.order_id)
-            elif ending.fence not in unwritten.busy:
-                _report(
-                    ending,
-                    lost=ending.fence in unwritten.lost,
-                    attempt_limit=self._claims[ending.fence].claim.attempt_limit,
-                )
-                del self._endings[ending.fence]
-                self._claims.drop([ending.fence])
+            if ending.fence in unwritten.busy:
+                continue
+            _report(
+                ending,
+                lost=ending.fence in unwritten.lost,
+                attempt_limit=self._claims[ending.fence].claim.attempt_limit,
+            )
+            del self._endings[ending.fence]
+            self._drop([ending.fence])
+
+    def report_unwritten(self) -> None:
+        """Log, once each, the ends that could not be written for `UNWRITTEN_SECONDS`."""
+        limit = self._clock() - UNWRITTEN_SECONDS
+        overdue = takewhile(lambda each: each[1] <= limit, self._ended_at.items())
+        for fence in [fence for fence, _ in overdue if fence not in self._reported]:
+            self._reported.add(fence)
+            _log.error("end_unwritten", order_id=fence.order_id, attempt=fence.attempt)
+
+    def _drop(self, fences: Sequence[Fence]) -> None:
+        for fence in fences:
+            self._ended_at.pop(fence, None)
+        if self._reported:
+            self._reported.difference_update(fences)
+        self._claims.drop(fences)
 
 
 def _report(ending: Ending, *, lost: bool, attempt_limit: int) -> None:

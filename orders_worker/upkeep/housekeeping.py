@@ -10,6 +10,7 @@ from schema import revision
 from schema.errors import DatabaseError, StartError
 from schema.queue import idempotency, rescue, retries, tally, wake, workers
 from schema.queue.due import Due
+from schema.reports import triggers
 from schema.runtime import logs
 from schema.runtime.connection import REPLY_SECONDS, Connection, statement_timeout_seconds
 from schema.runtime.loop import Loop
@@ -56,6 +57,7 @@ class Housekeeping:
         self._detected = Detected(Due(), counts=False)
         self._patrolled: datetime | None = None
         self._warned = False
+        self._suspects: list[str] = []
         self._tick_at = 0.0
         self._chores: Sequence[Chore] = (
             Chore("detect", 0, self._detect),
@@ -66,6 +68,7 @@ class Housekeeping:
             Chore("prune_workers", 600, self._prune_workers),
             Chore("prune_keys", 600, self._prune_keys),
             Chore("check_schema", 60, self._check_schema),
+            Chore("check_triggers", 60, self._check_triggers),
         )
         self._due_at = dict.fromkeys((chore.name for chore in self._chores), 0.0)
         self.watchdog = Watchdog()
@@ -188,6 +191,15 @@ class Housekeeping:
             self._due_at["check_schema"] = 0.0
         else:
             self.schema.beat()
+        return 0
+
+    def _check_triggers(self, connection: Connection) -> int:
+        """Name triggers and rules that can keep our UPDATEs from taking effect, each once."""
+        suspects = triggers.suspects(connection)
+        for name in suspects:
+            if name not in self._suspects:
+                _log.warning("trigger_may_undo_updates", trigger=name)
+        self._suspects = suspects
         return 0
 
 

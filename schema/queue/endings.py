@@ -5,7 +5,7 @@ All of them, and the rescue in `schema.queue.rescue`, follow the one CASE below.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from schema.order import Fence
 from schema.runtime.connection import Connection
@@ -83,8 +83,7 @@ SELECT order_id, attempt,
            WHERE orders.order_id = ending.order_id
              AND orders.attempt = ending.attempt
              AND orders.worker_id = %(worker_id)s
-             AND orders.status = 'processing') AS busy,
-       (order_id, attempt) IN (SELECT order_id, attempt FROM held) AS swallowed
+             AND orders.status = 'processing') AS busy
 FROM ending
 WHERE (order_id, attempt) NOT IN (SELECT order_id, attempt FROM moved)
 """
@@ -110,13 +109,12 @@ class Ending:
 class Unwritten:
     """Endings that were not written.
 
-    `busy` rows are locked by somebody, `lost` claims are gone, and a trigger or rule of the database's kept
-    the `swallowed` ones as they were.
+    `busy` rows are locked by somebody, or a user's trigger or rule keeps them as they are. `lost` claims are
+    gone.
     """
 
     busy: set[Fence]
     lost: set[Fence]
-    swallowed: set[Fence] = field(default_factory=set)
 
 
 def end(connection: Connection, worker_id: str, *, endings: Sequence[Ending]) -> Unwritten:
@@ -137,7 +135,6 @@ def end(connection: Connection, worker_id: str, *, endings: Sequence[Ending]) ->
         },
     ).fetchall()
     return Unwritten(
-        busy={Fence(*fence) for *fence, busy, swallowed in rows if busy and not swallowed},
-        lost={Fence(*fence) for *fence, busy, _ in rows if not busy},
-        swallowed={Fence(*fence) for *fence, _, swallowed in rows if swallowed},
+        busy={Fence(*fence) for *fence, busy in rows if busy},
+        lost={Fence(*fence) for *fence, busy in rows if not busy},
     )

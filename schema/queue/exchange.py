@@ -5,7 +5,7 @@ This is the only statement that claims and the one that completes nearly every o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
@@ -20,11 +20,11 @@ from schema.runtime.connection import Connection
 class Exchanged:
     """What one exchange did.
 
-    `claimed` is in ticket order. `busy` claims are still held, but somebody has their rows locked:
-    hand them in again. `lost` claims belong to somebody else by now; nothing was written for them.
-    `swallowed` ones a trigger or rule of the database's kept from being completed. All other finished ones
-    are completed. `at` is the database's time before anything was claimed. `suppressed` tells that it found
-    more orders than it claimed: a trigger or rule swallows the claim.
+    `claimed` is in ticket order. `busy` claims are still held, but somebody has their rows locked, or a
+    user's trigger or rule keeps them as they are: hand them in again. `lost` claims belong to somebody else
+    by now; nothing was written for them. All other finished ones are completed. `at` is the database's time
+    before anything was claimed. `suppressed` tells that it found more orders than it claimed: a user's
+    trigger or rule suppresses the claim.
     """
 
     claimed: list[Claim]
@@ -34,7 +34,6 @@ class Exchanged:
     paused: bool
     at: datetime
     suppressed: bool = False
-    swallowed: set[Fence] = field(default_factory=set)
 
 
 # One UPDATE moves both, each row by its own state: a second one would read and check all constraints again,
@@ -116,18 +115,14 @@ WHERE status = 'processing'
   AND (order_id IN (SELECT order_id FROM next)) IS TRUE
 UNION ALL
 SELECT order_id, attempt, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-       CASE
-           WHEN (order_id, attempt) IN (SELECT order_id, attempt FROM held)
-           THEN 'swallowed'
-           ELSE COALESCE (
-               (SELECT CASE orders.status WHEN 'completed' THEN 'completed' ELSE 'busy' END
-                FROM orders
-                WHERE orders.order_id = finished.order_id
-                  AND orders.attempt = finished.attempt
-                  AND orders.worker_id = %(worker_id)s
-                  AND orders.status IN ('processing', 'completed')),
-               'lost')
-       END
+       COALESCE (
+           (SELECT CASE orders.status WHEN 'completed' THEN 'completed' ELSE 'busy' END
+            FROM orders
+            WHERE orders.order_id = finished.order_id
+              AND orders.attempt = finished.attempt
+              AND orders.worker_id = %(worker_id)s
+              AND orders.status IN ('processing', 'completed')),
+           'lost')
 FROM finished
 WHERE (order_id, attempt) NOT IN (SELECT order_id, attempt FROM moved WHERE status = 'completed')
 UNION ALL
@@ -191,11 +186,10 @@ def _exchanged(rows: list[tuple[Any, ...]]) -> Exchanged:
         paused=standing == "paused",
         at=at,
         suppressed=found > len(claimed),
-        swallowed=unclaimed["swallowed"],
     )
 
 
-_OUTCOMES = ("busy", "lost", "swallowed", "completed")
+_OUTCOMES = ("busy", "lost", "completed")
 """What may become of a finished claim that this exchange did not complete."""
 
 

@@ -10,7 +10,6 @@ Left out, because no life here can lead to where it would matter:
   `tests/statements/test_{rescue,retries,workers}.py`; those of RECOVER_CLAIMS, _DECLARE_DEAD and SWEPT by no test.
 - The order in which rows are locked: no statement waits for one.
 - What tells the sessions' locks from other ones in `pg_locks`, except for their database: a life has no other.
-- What says that a trigger swallowed a write: a life has none; `tests/worker/test_refusal.py` has.
 - `schema/queue/idempotency.py`: a second submission under a key waits for the first, and here nobody waits.
   `tests/statements/test_idempotency.py` covers it, threads and all.
 """
@@ -129,8 +128,6 @@ EXCHANGE = _of(
     ("takes what it completed before for busy", "CASE orders.status WHEN 'completed' THEN 'completed' ELSE 'busy' END", "'busy'"),
     ("takes what it completed before for lost", "AND orders.status IN ('processing', 'completed')", "AND orders.status = 'processing'"),
     ("takes busy for lost", "ELSE 'busy' END", "ELSE 'lost' END"),
-    ("takes all that it did not complete for swallowed", "(order_id, attempt) IN (SELECT order_id, attempt FROM held)", "true"),
-    ("takes an earlier attempt beside the present one for swallowed", "(order_id, attempt) IN (SELECT order_id, attempt FROM held)", "order_id IN (SELECT order_id FROM held)"),
     ("forgets an earlier attempt beside the present one", "(order_id, attempt) NOT IN (SELECT order_id, attempt FROM moved WHERE status = 'completed')", "order_id <> ALL (ARRAY (SELECT order_id FROM moved WHERE status = 'completed'))"),
     ("takes what it claims again for what it completed", "FROM moved WHERE status = 'completed')", "FROM moved)"),
 )  # fmt: skip
@@ -217,8 +214,6 @@ END = _of(
     ("takes an earlier attempt for the present one", "AND orders.attempt = ending.attempt"),
     ("takes another worker's claim for its own", "AND orders.worker_id = %(worker_id)s AND orders.status = 'processing') AS busy", "AND orders.status = 'processing') AS busy"),
     ("takes what ended for busy", "AND orders.status = 'processing') AS busy", ") AS busy"),
-    ("takes all that it did not end for swallowed", "(order_id, attempt) IN (SELECT order_id, attempt FROM held)", "true"),
-    ("takes an earlier attempt beside the present one for swallowed", "(order_id, attempt) IN (SELECT order_id, attempt FROM held)", "order_id IN (SELECT order_id FROM held)"),
     ("forgets an earlier attempt beside the present one", "(order_id, attempt) NOT IN (SELECT order_id, attempt FROM moved)", "order_id <> ALL (ARRAY (SELECT order_id FROM moved))"),
 )  # fmt: skip
 

@@ -14,7 +14,7 @@
  * - the bounds of the sweep by oldest_claim_at and started_at: it sees every order of a dead worker;
  * - the patrol: nothing here edits rows by hand;
  * - leave: who stops hands back and is then as good as killed;
- * - reject, and statements that the database refuses or a trigger swallows, with _write_singly;
+ * - reject, and statements that the database refuses, with _write_singly;
  * - cancel, redrive, pause, tickets and the floor; more than one slot in a worker.
  */
 #ifndef ORDERS

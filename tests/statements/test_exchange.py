@@ -392,19 +392,19 @@ def test_claims_from_before_the_last_answer_are_not_recovered(queue: Any) -> Non
     assert recover_claims(queue.connection, "w", held=[], since=claim.started_at) == [claim]
 
 
-def test_claim_that_a_trigger_swallows_is_told_from_an_empty_line(queue: Any) -> None:
-    swallowed = queue.insert(user_id="eve")
+def test_claim_that_a_trigger_suppresses_is_told_from_an_empty_line(queue: Any) -> None:
+    suppressed = queue.insert(user_id="eve")
     queue.connection.execute("""
-        CREATE FUNCTION pg_temp.swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
-        CREATE TRIGGER swallow BEFORE UPDATE ON orders FOR EACH ROW
-        WHEN (NEW.user_id = 'eve') EXECUTE FUNCTION pg_temp.swallow();
+        CREATE FUNCTION pg_temp.suppress() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER suppress BEFORE UPDATE ON orders FOR EACH ROW
+        WHEN (NEW.user_id = 'eve') EXECUTE FUNCTION pg_temp.suppress();
     """)
     try:
         exchanged = [queue.exchange(free=free) for free in (0, 1, 2)]
         pause.pause(queue.connection)
         exchanged.append(queue.exchange(free=1))
     finally:
-        queue.connection.execute("DROP TRIGGER swallow ON orders")
+        queue.connection.execute("DROP TRIGGER suppress ON orders")
     pause.resume(queue.connection)
     claimed = queue.exchange(free=2)
     empty = queue.exchange(free=2)
@@ -415,7 +415,7 @@ def test_claim_that_a_trigger_swallows_is_told_from_an_empty_line(queue: Any) ->
         ([], True),
         ([], False),
     ]
-    assert ([claim.order_id for claim in claimed.claimed], claimed.suppressed) == ([swallowed], False)
+    assert ([claim.order_id for claim in claimed.claimed], claimed.suppressed) == ([suppressed], False)
     assert not empty.suppressed
 
 
@@ -432,5 +432,5 @@ def test_completion_that_a_trigger_turns_back_is_no_claim(queue: Any) -> None:
     finally:
         queue.connection.execute("DROP TRIGGER turn_back ON orders")
 
-    assert (exchanged.claimed, exchanged.swallowed) == ([], {claim.fence})
+    assert (exchanged.claimed, exchanged.busy) == ([], {claim.fence})
     assert not exchanged.suppressed

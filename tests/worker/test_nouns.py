@@ -12,6 +12,7 @@ from orders_worker.attempt.backoff import backoff
 from orders_worker.attempt.pool import HandlerPool
 from orders_worker.attempt.transaction import TransactionError
 from orders_worker.dispatch.claims import Claims
+from orders_worker.dispatch.finished import Finished
 from orders_worker.dispatch.shutdown import HAND_BACK_SECONDS, Shutdown
 from schema.errors import DatabaseUnavailableError
 from schema.order import Claim
@@ -181,6 +182,34 @@ def test_hand_is_empty_under_a_new_id() -> None:
 
 
 # The end.
+
+
+# What has ended.
+
+
+def test_end_that_stays_unwritten_for_a_minute_is_an_error_once(
+    clock: "Clock", caplog: pytest.LogCaptureFixture
+) -> None:
+    claims = Claims(Registration("w1", BEGAN))
+    attempts = [make_attempt(make_claim(number)) for number in (1, 2)]
+    claims.take(attempts, at=BEGAN)
+    finished = Finished(claims, clock=clock)
+    finished.complete(attempts[0].fence)
+    clock.now += 30
+    finished.end(attempts[1].ending(Outcome.RELEASED))
+
+    def reported() -> list[Any]:
+        finished.report_unwritten()
+        return [vars(record)["fields"]["order_id"] for record in caplog.records]
+
+    clock.now += 29
+    assert reported() == []
+    clock.now += 1
+    assert reported() == [UUID(int=1)]
+    clock.now += 30
+    assert reported() == [UUID(int=1), UUID(int=2)]
+    assert reported() == [UUID(int=1), UUID(int=2)]
+    assert {(record.levelname, record.msg) for record in caplog.records} == {("ERROR", "end_unwritten")}
 
 
 class Clock:
