@@ -25,8 +25,8 @@ class ApiConfig:
         """Read every setting; raise `SettingError` for the first that is wrong."""
         return cls(
             service=ServiceConfig.from_environment(environment),
-            processes=settings.whole_number(environment, "ORDERS_API_PROCESSES", 1, low=1, high=64),
-            simulated_seconds=settings.seconds(environment, "ORDERS_SIMULATED_SECONDS", 2, low=0, high=86400),
-            log_format=settings.choice(environment, "ORDERS_LOG_FORMAT", "text", choices=("text", "json")),
+            processes=settings.API_PROCESSES.read(environment),
+            simulated_seconds=settings.SIMULATED_SECONDS.read(environment),
+            log_format=settings.LOG_FORMAT.read(environment),
             database=DatabaseConfig.from_environment(environment),
         )

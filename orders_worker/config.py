@@ -1,6 +1,5 @@
 """The worker's settings, from the environment."""
 
-import functools
 import os
 from dataclasses import dataclass
 
@@ -17,41 +16,37 @@ class WorkerConfig:
     """
 
     database: DatabaseConfig
-    handler: str | None = None
-    concurrency: int = 1
-    simulated_seconds: float = 2.0
-    max_attempts: int = 5
-    backoff_seconds: float = 10.0
-    poll_seconds: float = 1.0
-    lease_seconds: float = 10.0
-    shutdown_seconds: float = 30.0
-    timeout_seconds: float | None = None
-    handler_connections: int = 1
-    host: str = "127.0.0.1"
-    health_port: int | None = None
-    log_format: str = "text"
+    handler: str | None
+    concurrency: int
+    simulated_seconds: float
+    max_attempts: int
+    backoff_seconds: float
+    poll_seconds: float
+    lease_seconds: float
+    shutdown_seconds: float
+    timeout_seconds: float | None
+    handler_connections: int
+    host: str
+    health_port: int | None
+    log_format: str
 
     @classmethod
     def from_environment(cls, environment: settings.Environment = os.environ) -> "WorkerConfig":
         """Read and check every setting; raise `SettingError` for the first bad one."""
-        number = functools.partial(settings.whole_number, environment)
-        seconds = functools.partial(settings.seconds, environment)
-        concurrency = number("ORDERS_CONCURRENCY", 1, low=1, high=1000)
-        probed = settings.text(environment, "ORDERS_HEALTH_PORT", "")
-        limited = settings.text(environment, "ORDERS_TIMEOUT_SECONDS", "")
+        concurrency = settings.CONCURRENCY.read(environment)
         return cls(
             database=DatabaseConfig.from_environment(environment),
-            handler=settings.text(environment, "ORDERS_HANDLER", "") or None,
+            handler=settings.HANDLER.read(environment),
             concurrency=concurrency,
-            simulated_seconds=seconds("ORDERS_SIMULATED_SECONDS", 2, low=0, high=86_400),
-            max_attempts=number("ORDERS_MAX_ATTEMPTS", 5, low=1, high=1000),
-            backoff_seconds=seconds("ORDERS_BACKOFF_SECONDS", 10, low=0, high=600),
-            poll_seconds=seconds("ORDERS_POLL_SECONDS", 1, low=0.01, high=1),
-            lease_seconds=seconds("ORDERS_LEASE_SECONDS", 10, low=1, high=3600),
-            shutdown_seconds=seconds("ORDERS_SHUTDOWN_SECONDS", 30, low=0, high=86_400),
-            timeout_seconds=seconds("ORDERS_TIMEOUT_SECONDS", 0, low=0.01, high=86_400) if limited else None,
-            handler_connections=min(number("ORDERS_HANDLER_CONNECTIONS", 10, low=1, high=10), concurrency),
-            host=settings.text(environment, "ORDERS_HOST", "127.0.0.1"),
-            health_port=number("ORDERS_HEALTH_PORT", 0, low=0, high=65_535) if probed else None,
-            log_format=settings.choice(environment, "ORDERS_LOG_FORMAT", "text", choices=("text", "json")),
+            simulated_seconds=settings.SIMULATED_SECONDS.read(environment),
+            max_attempts=settings.MAX_ATTEMPTS.read(environment),
+            backoff_seconds=settings.BACKOFF_SECONDS.read(environment),
+            poll_seconds=settings.POLL_SECONDS.read(environment),
+            lease_seconds=settings.LEASE_SECONDS.read(environment),
+            shutdown_seconds=settings.SHUTDOWN_SECONDS.read(environment),
+            timeout_seconds=settings.TIMEOUT_SECONDS.read(environment),
+            handler_connections=min(settings.HANDLER_CONNECTIONS.read(environment), concurrency),
+            host=settings.HOST.read(environment),
+            health_port=settings.HEALTH_PORT.read(environment),
+            log_format=settings.LOG_FORMAT.read(environment),
         )

@@ -1,7 +1,8 @@
-"""The order's state machine: its states, its transitions, and which of them are final.
+"""The state machine of an order: its states, the moves between them, and which states are final.
 
-The database enforces the shape of each state (`schema.tables`, CHECK constraints); the statements in
-this package enforce the transitions. `tests/statements/test_states.py` proves that the three agree.
+The database's CHECK constraints (`schema.tables`) enforce the shape of each state; the statements in
+`schema.queue` enforce the moves. `tests/statements/test_states.py` proves that all three agree, and
+`docs/states.md` draws them.
 """
 
 from enum import StrEnum
@@ -40,14 +41,17 @@ TRANSITIONS: dict[Status, dict[str, Status]] = {
     Status.FAILED: {"redrive": Status.PENDING},
     Status.CANCELLED: {},
 }
-"""What leaves each state, by the name of the move. `exhaust` is a retry or a rescue with no attempt left."""
+"""The moves out of each state, by name, and where each leads.
+
+`exhaust` stands for a retry or a rescue of an order that has no attempt left.
+"""
 
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
-"""The states in which an order has a `finished_at` and no worker touches it. Only a redrive leaves one."""
+"""In these states an order has a `finished_at`, and no worker changes it. Only a redrive leads out of one."""
 
 
 class Outcome(StrEnum):
-    """The text in `attempts.outcome`: how an attempt that did not complete ended."""
+    """The text in `attempts.outcome`: how an attempt ended that did not complete its order."""
 
     RAISED = "raised"
     TIMED_OUT = "timed_out"

@@ -1,4 +1,4 @@
-"""Where the database is, from the environment."""
+"""Where the database is and where the API listens, from the environment."""
 
 import os
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class DatabaseConfig:
     @classmethod
     def from_environment(cls, environment: settings.Environment = os.environ) -> "DatabaseConfig":
         """Read `DATABASE_URL`; raise `SettingError` when it is set but no connection string."""
-        value = settings.text(environment, "DATABASE_URL", "")
-        return cls(url=checked_url("DATABASE_URL", value) if value else None)
+        url = settings.DATABASE_URL.read(environment)
+        return cls(url=checked_url(settings.DATABASE_URL.name, url) if url else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,4 @@ class ServiceConfig:
     @classmethod
     def from_environment(cls, environment: settings.Environment = os.environ) -> "ServiceConfig":
         """Read `ORDERS_HOST` and `ORDERS_PORT`; raise `SettingError` for a bad one."""
-        return cls(
-            host=settings.text(environment, "ORDERS_HOST", "127.0.0.1"),
-            port=settings.whole_number(environment, "ORDERS_PORT", 8000, low=0, high=65_535),
-        )
+        return cls(host=settings.HOST.read(environment), port=settings.PORT.read(environment))

@@ -1,45 +1,204 @@
-"""Read one environment variable each, strictly: a bad value names the variable and what it takes."""
+"""Every setting of the programs here: name, default, bounds and meaning are said once, in this module.
+
+    port = settings.PORT.read(os.environ)
+
+`docs/settings.md` shows them to users and says when to change each; a test compares it with this module.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from schema.errors import SettingError
 
 Environment = Mapping[str, str]
+Value_co = TypeVar("Value_co", covariant=True)
 
 
-def text(environment: Environment, name: str, default: str) -> str:
-    """Return the variable without surrounding blanks, or `default` when it is unset or blank."""
-    return environment.get(name, "").strip() or default
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[Value_co]):
+    """What a variable may hold: `parse` raises `ValueError` for a text that is not as `expected` says."""
+
+    expected: str
+    parse: Callable[[str], Value_co]
 
 
-def choice(environment: Environment, name: str, default: str, *, choices: tuple[str, ...]) -> str:
-    """Return the variable, which must be one of `choices`."""
-    value = text(environment, name, default)
-    if value not in choices:
-        raise SettingError(name, value, f"expected one of {', '.join(choices)}")
-    return value
+@dataclass(frozen=True, slots=True)
+class Setting(Generic[Value_co]):
+    """One environment variable. `default` stands for an unset, empty or blank one."""
+
+    name: str
+    kind: Kind[Value_co]
+    default: Value_co
+    meaning: str
+
+    def read(self, environment: Environment) -> Value_co:
+        """Return the variable's value; raise a `SettingError` that names it and what is expected."""
+        value = environment.get(self.name, "").strip()
+        if not value:
+            return self.default
+        try:
+            return self.kind.parse(value)
+        except ValueError:
+            raise SettingError(self.name, value, f"expected {self.kind.expected}") from None
 
 
-def whole_number(environment: Environment, name: str, default: int, *, low: int, high: int) -> int:
-    """Return the variable as an integer from `low` to `high`."""
-    value = text(environment, name, str(default))
-    expected = f"expected a whole number from {low} to {high}"
-    if not (value.isascii() and value.isdigit() and len(value) <= 18):
-        raise SettingError(name, value, expected)
-    if not low <= int(value) <= high:
-        raise SettingError(name, value, expected)
-    return int(value)
+def text(expected: str) -> Kind[str]:
+    """Take any text. `expected` is for the reader: the code that uses the value checks it."""
+    return Kind(expected, str)
 
 
-def seconds(environment: Environment, name: str, default: float, *, low: float, high: float) -> float:
-    """Return the variable as seconds from `low` to `high`, fractions allowed."""
-    value = text(environment, name, str(default))
-    expected = f"expected seconds from {low:g} to {high:g}"
-    try:
+def choice(*choices: str) -> Kind[str]:
+    """Take one of `choices`."""
+
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise ValueError
+        return value
+
+    return Kind(f"one of {', '.join(choices)}", parse)
+
+
+def whole_number(low: int, high: int) -> Kind[int]:
+    """Take an integer from `low` to `high`, in plain digits."""
+
+    def parse(value: str) -> int:
+        if not (value.isascii() and value.isdigit() and len(value) <= 18 and low <= int(value) <= high):
+            raise ValueError
+        return int(value)
+
+    return Kind(f"a whole number from {low} to {high}", parse)
+
+
+def seconds(low: float, high: float) -> Kind[float]:
+    """Take seconds from `low` to `high`, fractions allowed."""
+
+    def parse(value: str) -> float:
         number = float(value)
-    except ValueError:
-        raise SettingError(name, value, expected) from None
-    if not math.isfinite(number) or not low <= number <= high:
-        raise SettingError(name, value, expected)
-    return number
+        if not (math.isfinite(number) and low <= number <= high):
+            raise ValueError
+        return number
+
+    return Kind(f"seconds from {low:g} to {high:g}", parse)
+
+
+DATABASE_URL = Setting(
+    "DATABASE_URL",
+    text("a URL such as postgresql://user:password@host:5432/orders"),
+    default=None,
+    meaning="the database, any PostgreSQL from 15 on; unset, the embedded one of this checkout",
+)
+
+HOST = Setting(
+    "ORDERS_HOST",
+    text("a name or address of this machine"),
+    default="127.0.0.1",
+    meaning="where the API listens, and a worker's probes",
+)
+PORT = Setting(
+    "ORDERS_PORT",
+    whole_number(0, 65_535),
+    default=8000,
+    meaning="the API's port; 0 is any free one, which the log names",
+)
+API_PROCESSES = Setting(
+    "ORDERS_API_PROCESSES",
+    whole_number(1, 64),
+    default=1,
+    meaning="processes that answer on the API's port; one that dies is replaced",
+)
+
+CONCURRENCY = Setting(
+    "ORDERS_CONCURRENCY",
+    whole_number(1, 1000),
+    default=1,
+    meaning="orders that one worker works on at once; 1 is strictly one after another",
+)
+POLL_SECONDS = Setting(
+    "ORDERS_POLL_SECONDS",
+    seconds(0.01, 1),
+    default=1.0,
+    meaning="how long a free worker waits at most before it looks for orders again",
+)
+LEASE_SECONDS = Setting(
+    "ORDERS_LEASE_SECONDS",
+    seconds(1, 3600),
+    default=10.0,
+    meaning="how long a silent worker counts as alive",
+)
+SHUTDOWN_SECONDS = Setting(
+    "ORDERS_SHUTDOWN_SECONDS",
+    seconds(0, 86_400),
+    default=30.0,
+    meaning="how long a stopping worker waits for its handlers before it hands their orders back",
+)
+HEALTH_PORT = Setting(
+    "ORDERS_HEALTH_PORT",
+    whole_number(0, 65_535),
+    default=None,
+    meaning="the port of a worker's probes, on `ORDERS_HOST`; 0 is any free one, which the log names;"
+    " unset, there are no probes",
+)
+
+HANDLER = Setting(
+    "ORDERS_HANDLER",
+    text("package.module:callable"),
+    default=None,
+    meaning="the function that works on an order, looked for in the current folder too;"
+    " unset, work is simulated",
+)
+SIMULATED_SECONDS = Setting(
+    "ORDERS_SIMULATED_SECONDS",
+    seconds(0, 86_400),
+    default=2.0,
+    meaning="how long the simulated handler takes for an order; the metrics' estimate uses it until an order"
+    " has completed",
+)
+MAX_ATTEMPTS = Setting(
+    "ORDERS_MAX_ATTEMPTS",
+    whole_number(1, 1000),
+    default=5,
+    meaning="attempts before an order fails",
+)
+BACKOFF_SECONDS = Setting(
+    "ORDERS_BACKOFF_SECONDS",
+    seconds(0, 600),
+    default=10.0,
+    meaning="pause before the second attempt; it doubles each time, to ten minutes at most",
+)
+TIMEOUT_SECONDS = Setting(
+    "ORDERS_TIMEOUT_SECONDS",
+    seconds(0.01, 86_400),
+    default=None,
+    meaning="how long one attempt may take; unset, there is no limit",
+)
+HANDLER_CONNECTIONS = Setting(
+    "ORDERS_HANDLER_CONNECTIONS",
+    whole_number(1, 10),
+    default=10,
+    meaning="connections for handlers' transactions, never more than `ORDERS_CONCURRENCY`",
+)
+
+LOG_FORMAT = Setting(
+    "ORDERS_LOG_FORMAT",
+    choice("text", "json"),
+    default="text",
+    meaning="the form of each line of the log",
+)
+
+GROUPS: Mapping[str, tuple[Setting[object], ...]] = {
+    "Database": (DATABASE_URL,),
+    "API": (HOST, PORT, API_PROCESSES),
+    "Worker": (CONCURRENCY, POLL_SECONDS, LEASE_SECONDS, SHUTDOWN_SECONDS, HEALTH_PORT),
+    "Handler": (
+        HANDLER,
+        SIMULATED_SECONDS,
+        MAX_ATTEMPTS,
+        BACKOFF_SECONDS,
+        TIMEOUT_SECONDS,
+        HANDLER_CONNECTIONS,
+    ),
+    "Logs": (LOG_FORMAT,),
+}
+"""All settings, by what they are about."""

@@ -6,10 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schema.errors import SettingError
-from schema.runtime import settings
+from schema.runtime.settings import Environment, Setting, choice, seconds, text, whole_number
 from tests import pooler
 from tests.chaos.broken import DEFECTS
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import FAULTS as KINDS
+
+DURATION = Setting("DURATION", seconds(1, 86_400), default=60.0, meaning="how long faults are made")
+SEED = Setting("SEED", whole_number(0, 10**15), default=None, meaning="decides the faults; unset, drawn")
+BREAK = Setting("BREAK", choice(*DEFECTS), default="", meaning="the defect to seed")
+FAULTS = Setting("FAULTS", text("none, or kinds of fault"), default="", meaning="unset, all kinds")
+POOLER = Setting("POOLER", choice("pgbouncer"), default="", meaning="what stands before the database")
+REPORT = Setting("REPORT", text("a path"), default=None, meaning="where the report goes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,36 +34,35 @@ class ChaosSettings:
     report: Path | None
 
     @classmethod
-    def from_environment(cls, environment: settings.Environment = os.environ) -> "ChaosSettings":
+    def from_environment(cls, environment: Environment = os.environ) -> "ChaosSettings":
         """Read every variable; raise `SettingError` for the first bad one."""
-        report = settings.text(environment, "REPORT", "")
+        seed = SEED.read(environment)
+        report = REPORT.read(environment)
         return cls(
-            duration_seconds=settings.seconds(environment, "DURATION", 60, low=1, high=86_400),
-            seed=settings.whole_number(environment, "SEED", random.randrange(10**6), low=0, high=10**15),
-            defect=_optional(environment, "BREAK", choices=tuple(DEFECTS)),
+            duration_seconds=DURATION.read(environment),
+            seed=random.randrange(10**6) if seed is None else seed,
+            defect=BREAK.read(environment),
             faults=_faults(environment),
             pooler=_pooler(environment),
             report=Path(report) if report else None,
         )
 
 
-def _optional(environment: settings.Environment, name: str, *, choices: tuple[str, ...]) -> str:
-    return settings.choice(environment, name, "", choices=choices) if environment.get(name) else ""
-
-
-def _pooler(environment: settings.Environment) -> str:
-    chosen = _optional(environment, "POOLER", choices=("pgbouncer",))
+def _pooler(environment: Environment) -> str:
+    chosen = POOLER.read(environment)
     if chosen and not pooler.is_installed():
         raise SettingError("POOLER", chosen, "expected it to be installed: it is Debian's package pgbouncer")
     return chosen
 
 
-def _faults(environment: settings.Environment) -> tuple[str, ...]:
+def _faults(environment: Environment) -> tuple[str, ...]:
     """Return the kinds that may happen: all of them unless `FAULTS` names some, or `none`."""
-    given = settings.text(environment, "FAULTS", ",".join(FAULTS))
-    if environment.get("FAULTS") and environment.get("BREAK"):
+    given = FAULTS.read(environment)
+    if given and BREAK.read(environment):
         raise SettingError("FAULTS", given, "expected it to be unset: BREAK has faults of its own")
-    names = () if given == "none" else tuple(name.strip() for name in given.split(","))
-    if unknown := [name for name in names if name not in FAULTS]:
-        raise SettingError("FAULTS", unknown[0], f"expected none, or some of {','.join(FAULTS)}")
+    if given == "none":
+        return ()
+    names = tuple(name.strip() for name in given.split(",")) if given else tuple(KINDS)
+    if unknown := [name for name in names if name not in KINDS]:
+        raise SettingError("FAULTS", unknown[0], f"expected none, or some of {','.join(KINDS)}")
     return names

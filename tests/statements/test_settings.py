@@ -1,66 +1,83 @@
-from collections.abc import Callable
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orders_api.config import ApiConfig
+from orders_worker.config import WorkerConfig
 from schema.errors import SettingError
 from schema.runtime import settings
 from schema.runtime.config import DatabaseConfig
+from schema.runtime.settings import Setting
 from schema.runtime.url import checked_url
 
+ROOT = Path(__file__).parents[2]
 
-def number(value: str) -> int:
-    return settings.whole_number({"N": value}, "N", 5, low=1, high=1000)
-
-
-def seconds(value: str) -> float:
-    return settings.seconds({"N": value}, "N", 2.5, low=0, high=600)
-
-
-def choice(value: str) -> str:
-    return settings.choice({"N": value}, "N", "text", choices=("text", "json"))
+NUMBER = Setting("N", settings.whole_number(1, 1000), default=5, meaning="")
+SECONDS = Setting("N", settings.seconds(0, 600), default=2.5, meaning="")
+CHOICE = Setting("N", settings.choice("text", "json"), default="text", meaning="")
+TEXT = Setting("N", settings.text("anything"), default="default", meaning="")
+UNLIMITED = Setting("N", settings.seconds(0, 600), default=None, meaning="")
 
 
 @pytest.mark.parametrize(
-    ("read", "value", "expected"),
+    ("setting", "value", "expected"),
     [
-        (number, "7", 7),
-        (number, " 1000 ", 1000),
-        (number, "", 5),
-        (number, "  ", 5),
-        (seconds, "0", 0.0),
-        (seconds, "0.25", 0.25),
-        (seconds, "6e2", 600.0),
-        (seconds, "", 2.5),
-        (choice, "json", "json"),
-        (choice, "", "text"),
+        (NUMBER, "7", 7),
+        (NUMBER, " 1000 ", 1000),
+        (NUMBER, "", 5),
+        (NUMBER, "  ", 5),
+        (SECONDS, "0", 0.0),
+        (SECONDS, "0.25", 0.25),
+        (SECONDS, "6e2", 600.0),
+        (SECONDS, "", 2.5),
+        (CHOICE, "json", "json"),
+        (CHOICE, "", "text"),
+        (TEXT, " a b ", "a b"),
+        (TEXT, " ", "default"),
+        (UNLIMITED, "0.25", 0.25),
+        (UNLIMITED, " ", None),
     ],
 )
 def test_good_value_is_taken_and_a_blank_one_is_the_default(
-    read: Callable[[str], Any], value: str, expected: Any
+    setting: Setting[object], value: str, expected: object
 ) -> None:
-    assert read(value) == expected
+    assert setting.read({"N": value}) == expected
 
 
 @pytest.mark.parametrize(
-    ("read", "value"),
+    ("setting", "value"),
     [
-        *((number, value) for value in ("x", "0", "1001", "-1", "+7", "1.5", "1e3", "٣", "1_0", "9" * 5000)),
-        *((seconds, value) for value in ("x", "-0.1", "600.1", "nan", "inf", "-inf", "1s", "1,5")),
-        *((choice, value) for value in ("JSON", "xml")),
+        *((NUMBER, value) for value in ("x", "0", "1001", "-1", "+7", "1.5", "1e3", "٣", "1_0", "9" * 5000)),
+        *((SECONDS, value) for value in ("x", "-0.1", "600.1", "nan", "inf", "-inf", "1s", "1,5")),
+        *((CHOICE, value) for value in ("JSON", "xml")),
     ],
 )
-def test_bad_value_is_named_with_its_variable(read: Callable[[str], Any], value: str) -> None:
+def test_bad_value_is_named_with_its_variable(setting: Setting[object], value: str) -> None:
     with pytest.raises(SettingError) as raised:
-        read(value)
+        setting.read({"N": value})
 
-    assert str(raised.value).startswith(f"N is {value!r}: expected ")
+    assert str(raised.value) == f"N is {value!r}: expected {setting.kind.expected}"
     assert raised.value.name == "N"
 
 
-def test_unset_variable_is_the_default() -> None:
-    assert settings.whole_number({}, "N", 5, low=1, high=10) == 5
-    assert settings.text({}, "N", "default") == "default"
+@pytest.mark.parametrize("setting", [NUMBER, SECONDS, CHOICE, TEXT, UNLIMITED])
+def test_unset_variable_is_the_default(setting: Setting[object]) -> None:
+    assert setting.read({}) == setting.default
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        (NUMBER, "expected a whole number from 1 to 1000"),
+        (SECONDS, "expected seconds from 0 to 600"),
+        (CHOICE, "expected one of text, json"),
+    ],
+)
+def test_bounds_are_what_is_expected(setting: Setting[object], words: str) -> None:
+    with pytest.raises(SettingError, match=f"^N is '-1': {words}$"):
+        setting.read({"N": "-1"})
 
 
 @pytest.mark.parametrize(
@@ -117,3 +134,42 @@ def test_database_of_the_environment_is_its_url_or_the_embedded_one() -> None:
     url = "postgresql://127.0.0.1/orders"
     assert DatabaseConfig.from_environment({"DATABASE_URL": f" {url} "}).url == url
     assert DatabaseConfig.from_environment({"DATABASE_URL": url}).url == url
+
+
+DECLARED = [each for each in vars(settings).values() if isinstance(each, Setting)]
+
+
+def test_every_setting_stands_in_one_group() -> None:
+    grouped = [each for group in settings.GROUPS.values() for each in group]
+
+    assert sorted(each.name for each in grouped) == sorted(each.name for each in DECLARED)
+
+
+def test_every_setting_is_read_by_the_api_or_a_worker() -> None:
+    environment = Recorder()
+
+    ApiConfig.from_environment(environment)
+    WorkerConfig.from_environment(environment)
+
+    assert environment.read == {each.name for each in DECLARED}
+
+
+class Recorder(dict[str, str]):
+    """An environment in which nothing is set, and that knows what was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.read.add(name)
+        return default
+
+
+def test_every_name_of_a_setting_in_the_code_is_a_declared_one() -> None:
+    names = set()
+    for package in ("orders_api", "orders_worker", "schema"):
+        for source in (ROOT / package).rglob("*.py"):
+            names |= set(re.findall(r"\b(?:ORDERS_[A-Z_]+|DATABASE_URL)\b", source.read_text()))
+
+    assert names == {each.name for each in DECLARED}

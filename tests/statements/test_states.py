@@ -13,7 +13,8 @@ from schema.states import FINAL, TRANSITIONS, Outcome, Status
 
 
 def ending(outcome: Outcome) -> Callable[[Any, UUID], Any]:
-    return lambda queue, order_id: queue.end(Fence(order_id, 1), outcome=outcome)
+    error = None if outcome is Outcome.RELEASED else "it broke"
+    return lambda queue, order_id: queue.end(Fence(order_id, 1), outcome=outcome, error=error)
 
 
 def sweep(queue: Any, _order_id: UUID) -> None:
