@@ -46,6 +46,9 @@ TRANSITIONS: dict[Status, dict[str, Status]] = {
 `exhaust` stands for a retry or a rescue of an order that has no attempt left.
 """
 
+ATTEMPTS_CEILING = 1_000_000
+"""No order is claimed more often. Without its CASE in `queue/endings` an order there could never end."""
+
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 """In these states an order has a `finished_at`, and no worker changes it. Only a redrive leads out of one."""
 

@@ -101,9 +101,8 @@ def begin(connection: Connection, sha256: bytes, path: Path, *, again: bool) -> 
     connection.execute(_BEGIN, names)
     if again:
         connection.execute(_ANEW, names)
-    row = connection.execute(_STATE, names).fetchone()
-    assert row is not None  # noqa: S101 - just inserted, and nothing deletes it
-    return Imported(Offset(*row[:2]), *row[2:])
+    line, position, *rest = connection.one(_STATE, names)
+    return Imported(Offset(line, position), *rest)
 
 
 def shown(path: Path) -> str:

@@ -26,6 +26,4 @@ SELECT EXISTS (SELECT FROM workers WHERE dead_at IS NOT NULL AND swept_at IS NUL
 
 def due(connection: Connection) -> Due:
     """Return what there is to do now."""
-    row = connection.execute(DUE).fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without FROM gives one row
-    return Due(*row)
+    return Due(*connection.one(DUE))

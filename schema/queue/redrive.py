@@ -4,15 +4,15 @@ from uuid import UUID
 
 from schema.queue.refusal import refusal
 from schema.runtime.connection import Connection
-from schema.states import Status
+from schema.states import ATTEMPTS_CEILING, Status
 
-_REDRIVE = """
+_REDRIVE = f"""
 WITH held AS MATERIALIZED (
     SELECT order_id
     FROM orders
     WHERE order_id = %(order_id)s
       AND status = 'failed'
-      AND attempt < 1000000
+      AND attempt < {ATTEMPTS_CEILING}
     FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE orders

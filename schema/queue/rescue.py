@@ -158,8 +158,8 @@ def sweep(connection: Connection) -> int:
     Repeat it: a dead worker may commit one last claim after it was declared dead, and rows that somebody
     has locked are passed over. `mark_swept` ends the repetition.
     """
-    row = connection.execute(SWEEP).fetchone()
-    return row[0] if row else 0
+    (moved,) = connection.one(SWEEP)
+    return int(moved)
 
 
 def mark_swept(connection: Connection) -> None:
@@ -222,6 +222,5 @@ def patrol(connection: Connection, *, after: datetime | None) -> Patrolled:
     Nothing in this package leaves such an order behind; a hand-made edit of `workers` or `orders` can.
     `after` is the `reached` of the last page, None to begin.
     """
-    row = connection.execute(PATROL, {"after": after or "-infinity"}).fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without FROM gives one row
-    return Patrolled(moved=row[0], reached=row[1])
+    moved, reached = connection.one(PATROL, {"after": after or "-infinity"})
+    return Patrolled(moved=moved, reached=reached)

@@ -29,12 +29,11 @@ def register(
 ) -> Registration:
     """Enter a new worker under an id that no other start of any process ever has."""
     worker_id = f"{host[:40]}-{pid}-{secrets.token_hex(6)}"
-    row = connection.execute(
+    (at,) = connection.one(
         _REGISTER,
         {"worker_id": worker_id, "host": host, "pid": pid, "slots": slots, "lease_seconds": lease_seconds},
-    ).fetchone()
-    assert row is not None  # noqa: S101 - RETURNING gives the inserted row
-    return Registration(worker_id, row[0])
+    )
+    return Registration(worker_id, at)
 
 
 _HOLD_SESSION = """
@@ -109,11 +108,10 @@ def beat(
 
     `held` are the orders that it works on; none was claimed before `oldest_claim_at`.
     """
-    row = connection.execute(
+    alive, renewed, cancel_requested = connection.one(
         _BEAT, {"worker_id": worker_id, "held": list(held), "oldest_claim_at": oldest_claim_at}
-    ).fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without FROM gives one row
-    return Beat(alive=row[0], renewed=row[1], cancel_requested=frozenset(row[2]))
+    )
+    return Beat(alive=alive, renewed=renewed, cancel_requested=frozenset(cancel_requested))
 
 
 _LEAVE = """

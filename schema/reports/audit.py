@@ -53,7 +53,7 @@ def check(connection: Connection, *, tolerance_seconds: float = 0.5) -> Verdict:
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         connection.execute(f"SET LOCAL statement_timeout = '{REPLY_SECONDS} s'")
-        claims, orders, unjudged = connection.execute(_COUNTS).fetchone() or (0, 0, 0)
+        claims, orders, unjudged = connection.one(_COUNTS)
         return Verdict(
             claims=claims,
             orders=orders,

@@ -127,6 +127,13 @@ class Connection(DriverConnection):
         except psycopg.Error as error:
             raise translated(error, closed=self.closed) from error
 
+    def one(self, query: Any, params: Any = None) -> tuple[Any, ...]:
+        """Run a statement that always gives one row; return that row."""
+        row = self.execute(query, params).fetchone()
+        if row is None:
+            raise LookupError("the statement gave no row")
+        return row
+
     @contextlib.contextmanager
     def transaction(
         self,
