@@ -1,4 +1,4 @@
-"""How far each file was imported, as the table `imports` has it; a file is known by its content."""
+"""How far each file was imported, in the table `imports`. A file is known by its content."""
 
 import os
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class ImportStateError(StartError):
 
 
 class ImportedElsewhereError(ImportStateError):
-    """Somebody else is at it."""
+    """Another process is importing the same file."""
 
     def __init__(self) -> None:
         super().__init__("another process is importing the same file: this one stops")

@@ -39,7 +39,7 @@ def submit_batch(
 
 
 _LINES = 500
-"""Lines that are sent at once."""
+"""Lines in one message."""
 
 _COPY = """
 COPY orders (order_id, user_id, item_ids, total_amount)
@@ -48,9 +48,9 @@ FROM STDIN
 
 
 def copy(connection: Connection, orders: Iterable[NewOrder], *, first: UUID) -> int:
-    """Insert orders, tickets rising in their order; tell how many the database took.
+    """Insert orders with rising tickets; return how many the database took.
 
-    Their ids are counted on from `first` (RFC 9562 section 6.2, method 2).
+    Their ids count on from `first` (RFC 9562 section 6.2, method 2).
     """
     lines = map(_line, count(first.int), orders)
     blocks = iter(lambda: "".join(islice(lines, _LINES)), "")

@@ -118,7 +118,7 @@ class Unwritten:
 
 
 def end(connection: Connection, worker_id: str, *, endings: Sequence[Ending]) -> Unwritten:
-    """Write the ends of this worker's claims; tell which could not be written.
+    """Write the ends of this worker's claims; return which could not be written.
 
     Fenced by order, worker and attempt; waits for no lock. When it raises, some outcome is unknown: hand
     the same endings in again, those already written are then reported as lost.

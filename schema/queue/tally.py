@@ -1,9 +1,9 @@
 """The tally: how many orders are in each state and how long they took, known without counting rows.
 
 Triggers append what each statement changed to `tally_changes` (migration 0005), so that no writer waits for
-another, whoever wrote by whatever way. `fold` adds up what was appended into the one row of `tally`. Both
-together are exact in every snapshot; that row's `floor` keeps readers from what was folded, which stays in
-the index for as long as somebody's open snapshot can see it.
+another. `fold` adds these changes to the one row of `tally`. Both together are exact in every snapshot. The
+row's `floor` keeps readers from changes that are folded, but stay in the index while an open snapshot can
+see them.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from schema.states import Status
 FOLD_LIMIT = 10_000
 
 RECOUNT_SECONDS = 600
-"""How long a recount may take, in which nobody else can write orders."""
+"""How long a recount may take; writers of orders wait meanwhile."""
 
 MARK_SECONDS = 120
 RATE_SECONDS = 60
@@ -33,7 +33,7 @@ FLOOR = """
 
 
 class TallyLostError(OrdersError):
-    """Somebody has deleted the row that the counts stand in."""
+    """The row that holds the counts is gone."""
 
     def __init__(self) -> None:
         super().__init__("the table tally has no row: run `orders recount`")
@@ -186,9 +186,9 @@ RETURNING change.count
 
 
 def fold(connection: Connection) -> int:
-    """Add up to `FOLD_LIMIT` of the changes that stand by themselves; return how many.
+    """Add up to `FOLD_LIMIT` changes to the tally; return how many.
 
-    Anybody may call it at any time: it waits for nobody, and where another one is at it, it does nothing.
+    Any process may call it at any time. It waits for no lock, and does nothing while another process folds.
     """
     row = connection.execute(_FOLD).fetchone()
     return 0 if row is None else int(row[0])
@@ -215,7 +215,7 @@ FROM orders;
 
 
 def recount(connection: Connection) -> None:
-    """Make the tally anew from the rows; whoever wants to write orders waits meanwhile.
+    """Rebuild the tally from the rows. Writers of orders wait meanwhile.
 
     Needed only after orders were written with the triggers off, as a restore of data alone may do.
     """

@@ -86,7 +86,7 @@ def _inversions(turns: Iterable[Turn], tolerance: timedelta) -> Iterator[Inversi
     """Find them in one pass over the turns, in the order of `_turns`.
 
     `ahead` is a stack of claims by time, tickets falling: a claim with a smaller ticket than a later claim
-    is dropped, for whomever it passed the later one passed too. So the top, once the tickets smaller
+    is dropped, because the later one passed the same orders. So the top, once the tickets smaller
     than a turn's are gone, is the last claim that may have passed it.
     """
     ahead: list[tuple[datetime, Turn]] = []

@@ -1,4 +1,4 @@
-"""How every program here begins: it waits a little for the database, and ends with one clear line."""
+"""How every program begins: it waits a while for the database, and reports a failure in one line."""
 
 import argparse
 import sys
@@ -50,14 +50,14 @@ def refuse_arguments(program: str, description: str) -> None:
 
 
 def connect(url: str, *, name: str) -> Connection:
-    """Open a connection; while the database can't be reached say so once and try again, then `StartError`."""
+    """Open a connection. While the database is away say so once and try again; then `StartError`."""
     return _patiently(lambda: Connection.open(url, name=name))
 
 
 def first(url: str, *, name: str, work: Callable[[Connection], Result]) -> Result:
-    """Do a program's first work in the database, as patiently as `connect`, on a connection of its own.
+    """Do a program's first work in the database on a connection of its own, waiting as `connect` does.
 
-    It is done again when the connection is lost meanwhile: what the loss left behind must do no harm.
+    Does it again when the connection is lost meanwhile: what the loss left behind must do no harm.
     """
 
     def once() -> Result:
