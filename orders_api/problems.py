@@ -8,6 +8,7 @@ from typing import Any
 
 import falcon
 
+from orders_api.database.placing import OutcomeUnknownError
 from orders_api.database.pool import ConnectionLostError
 from schema.errors import (
     DatabaseUnavailableError,
@@ -31,17 +32,6 @@ class NoOrderIdError(OrdersError):
 
     def __init__(self) -> None:
         super().__init__("the order id in this address is not a UUID, so there is no such order")
-
-
-class OutcomeUnknownError(OrdersError):
-    """The connection was lost while an order was being stored, so nobody knows whether it was.
-
-    `repeatable` if the order came with an idempotency key: then sending it again can't place it twice.
-    """
-
-    def __init__(self, *, repeatable: bool) -> None:
-        super().__init__("nobody knows whether the order was stored")
-        self.repeatable = repeatable
 
 
 @dataclass(frozen=True, slots=True)
