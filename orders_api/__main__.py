@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 import falcon
 
+from orders_api import server
 from orders_api.app import create_app
 from orders_api.config import ApiConfig
 from orders_api.database.notifier import Notifier
 from orders_api.database.pool import Database
-from orders_api.server import STOP_SECONDS, THREADS, Server
 from schema import revision
 from schema.embedded import locate
 from schema.runtime import listening, logs, startup
@@ -38,12 +38,12 @@ def _serve() -> int:
     if config.processes == 1:
         with _application(config, url) as application:
             listening.listen(listener, port_setting="ORDERS_PORT")
-            server = Server(application, listener, stop=stop)
+            http_server = server.create(application, listener, stop=stop)
             _log.info("api_started", url=started_url)
-            server.run()
+            http_server.run(stop, stop_seconds=server.STOP_SECONDS)
     else:
         listening.listen(listener, port_setting="ORDERS_PORT")
-        supervisor = Supervisor(listener, count=config.processes, stop=stop, stop_seconds=STOP_SECONDS)
+        supervisor = Supervisor(listener, count=config.processes, stop=stop, stop_seconds=server.STOP_SECONDS)
         _log.info("api_started", url=started_url)
         supervisor.run()
     stop.ignore()
@@ -58,7 +58,9 @@ def _serve_beside_others(descriptor: int) -> int:
     url = locate.resolve(config.database)
     startup.first(url, name="orders-api", work=revision.check)
     with _application(config, url) as application:
-        Server(application, socket.socket(fileno=descriptor), stop=stop, shared=True).run()
+        listener = socket.socket(fileno=descriptor)
+        http_server = server.create(application, listener, stop=stop, shared=True)
+        http_server.run(stop, stop_seconds=server.STOP_SECONDS)
     stop.ignore()
     return 0
 
@@ -73,7 +75,7 @@ def _begin() -> tuple[StopSignals, ApiConfig]:
 
 @contextmanager
 def _application(config: ApiConfig, url: str) -> Iterator[falcon.App[falcon.Request, falcon.Response]]:
-    with Database(url, size=THREADS) as database, Notifier(url) as notifier:
+    with Database(url, size=server.THREADS) as database, Notifier(url) as notifier:
         yield create_app(database, notifier.notify, simulated_seconds=config.simulated_seconds)
 
 

@@ -1,15 +1,14 @@
-"""Every error as the API answers it: RFC 9457 problem details. The one mapping of errors to answers."""
+"""The one mapping of errors to answers: each error of ours becomes a problem of RFC 9457."""
 
-import http
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import falcon
 
 from orders_api.database.placing import OutcomeUnknownError
 from orders_api.database.pool import ConnectionLostError
+from orders_api.requests import REQUEST_ID, new_id
 from schema.errors import (
     DatabaseUnavailableError,
     KeyReusedError,
@@ -18,44 +17,18 @@ from schema.errors import (
     OrdersError,
     StartError,
 )
-from schema.intake.parse import FieldProblem, InvalidOrderError, NotJsonError
-from schema.runtime import logs
-
-MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_SECONDS = 1
+from schema.intake.parse import InvalidOrderError, NotJsonError
+from schema.runtime import logs, problem
+from schema.runtime.problem import Problem
 
 _log = logs.Log(__name__)
 
 
 class NoOrderIdError(OrdersError):
-    """What stands for an order's id in the address can't be one."""
+    """The order's id in the address is not a UUID."""
 
     def __init__(self) -> None:
         super().__init__("the order id in this address is not a UUID, so there is no such order")
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One answer. `type` is a reference that clients may compare; about:blank adds nothing to `status`."""
-
-    status: int
-    detail: str
-    title: str = ""
-    type: str = "about:blank"
-    errors: Sequence[FieldProblem] = ()
-    retry: bool = False
-
-    def body(self) -> bytes:
-        """Return the JSON document, in ASCII, so that no text in it can be invalid."""
-        document: dict[str, Any] = {
-            "type": self.type,
-            "title": self.title or http.HTTPStatus(self.status).phrase,
-            "status": self.status,
-            "detail": self.detail,
-        }
-        if self.errors:
-            document["errors"] = [asdict(error) for error in self.errors]
-        return json.dumps(document).encode()
 
 
 _UNAVAILABLE = Problem(
@@ -76,6 +49,16 @@ _NOT_TAKEN = Problem(
     title="Order not taken",
     type="/problems/order-not-taken",
 )
+
+
+def _invalid_order(error: InvalidOrderError) -> Problem:
+    return Problem(
+        400,
+        str(error),
+        title="Invalid order",
+        type="/problems/invalid-order",
+        extensions={"errors": [asdict(each) for each in error.problems]},
+    )
 
 
 def _no_such_order(error: OrdersError) -> Problem:
@@ -101,9 +84,7 @@ def _outcome_unknown(error: OutcomeUnknownError) -> Problem:
 
 _ANSWERS: dict[type[OrdersError], Callable[[Any], Problem]] = {
     NotJsonError: lambda error: Problem(400, str(error), title="Not JSON", type="/problems/not-json"),
-    InvalidOrderError: lambda error: Problem(
-        400, str(error), title="Invalid order", type="/problems/invalid-order", errors=error.problems
-    ),
+    InvalidOrderError: _invalid_order,
     NoOrderIdError: _no_such_order,
     OrderNotFoundError: _no_such_order,
     DatabaseUnavailableError: lambda _: _UNAVAILABLE,
@@ -120,42 +101,28 @@ _ANSWERS: dict[type[OrdersError], Callable[[Any], Problem]] = {
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
-    """Have `app` answer every error as a problem: ours, Falcon's own, and those nobody thought of."""
+    """Make `app` answer every error with a problem: ours, Falcon's own, and unexpected ones."""
     for error_type in _ANSWERS:
         app.add_error_handler(error_type, _answer_known)
     app.add_error_handler(Exception, _answer_unexpected)
-    app.set_error_serializer(_serialize)
+    app.set_error_serializer(problem.serialize)
+
+
+def refusal(status: int, reason: str) -> tuple[dict[str, str], bytes]:
+    """Return headers and body for a request that the server refuses: with a request id, like every answer."""
+    headers, body = problem.refusal(status, reason)
+    return {**headers, REQUEST_ID: new_id()}, body
 
 
 def _answer_known(
     _req: falcon.Request, resp: falcon.Response, error: OrdersError, _params: dict[str, Any]
 ) -> None:
     kind = next(kind for kind in type(error).__mro__ if kind in _ANSWERS)
-    _answer(resp, _ANSWERS[kind](error))
+    problem.answer(resp, _ANSWERS[kind](error))
 
 
 def _answer_unexpected(
     req: falcon.Request, resp: falcon.Response, error: Exception, _params: dict[str, Any]
 ) -> None:
     _log.error("request_failed", error=error, method=req.method, path=req.path)
-    _answer(resp, _UNEXPECTED)
-
-
-def _serialize(_req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
-    """Give Falcon's own errors (no such route, wrong method, …) the same shape."""
-    detail = error.description or _DETAILS.get(error.status_code, f"{error.title}.")
-    _answer(resp, Problem(error.status_code, detail))
-
-
-_DETAILS = {
-    404: "Nothing lives at this address.",
-    405: "This address does not answer that method; the Allow header has those it does.",
-}
-
-
-def _answer(resp: falcon.Response, problem: Problem) -> None:
-    resp.status = problem.status
-    resp.content_type = MEDIA_TYPE
-    resp.data = problem.body()
-    if problem.retry:
-        resp.set_header("Retry-After", str(RETRY_AFTER_SECONDS))
+    problem.answer(resp, _UNEXPECTED)
