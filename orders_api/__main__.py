@@ -16,7 +16,10 @@ from schema import revision
 from schema.embedded import locate
 from schema.runtime import listening, logs, startup
 from schema.runtime.signals import StopSignals
-from schema.runtime.supervisor import LISTENER, Supervisor, end_with_the_parent
+from schema.runtime.supervisor import Policy, Program, Supervisor
+
+LISTENER = "--listener"
+"""How a process is told which file descriptor is the socket that it shares with others."""
 
 _log = logs.Log("orders_api")
 
@@ -43,7 +46,7 @@ def _serve() -> int:
             http_server.run(stop, stop_seconds=server.STOP_SECONDS)
     else:
         listening.listen(listener, port_setting="ORDERS_PORT")
-        supervisor = Supervisor(listener, count=config.processes, stop=stop, stop_seconds=server.STOP_SECONDS)
+        supervisor = _supervisor(listener, count=config.processes, stop=stop)
         _log.info("api_started", url=started_url)
         supervisor.run()
     stop.ignore()
@@ -51,10 +54,16 @@ def _serve() -> int:
     return 0
 
 
+def _supervisor(listener: socket.socket, *, count: int, stop: StopSignals) -> Supervisor:
+    program = Program("orders_api", (LISTENER, str(listener.fileno())))
+    # Time to close the pool of connections after the last request.
+    policy = Policy(replace=True, kill_seconds=server.STOP_SECONDS + 5, listener=listener)
+    return Supervisor([program] * count, policy, stop=stop)
+
+
 def _serve_beside_others(descriptor: int) -> int:
     """Be one of several processes that share a socket."""
     stop, config = _begin()
-    end_with_the_parent()
     url = locate.resolve(config.database)
     startup.first(url, name="orders-api", work=revision.check)
     with _application(config, url) as application:
