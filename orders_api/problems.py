@@ -108,9 +108,9 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
     app.set_error_serializer(problem.serialize)
 
 
-def refusal(status: int, reason: str) -> tuple[dict[str, str], bytes]:
-    """Return headers and body for a request that the server refuses: with a request id, like every answer."""
-    headers, body = problem.refusal(status, reason)
+def render_error(status: int, reason: str) -> tuple[dict[str, str], bytes]:
+    """Return headers and body for a request that the server can't read: a request id, as every answer has."""
+    headers, body = problem.render_error(status, reason)
     return {**headers, REQUEST_ID: new_id()}, body
 
 

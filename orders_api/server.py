@@ -1,4 +1,4 @@
-"""The HTTP server as the API uses it: its limits, and its way to refuse a request."""
+"""The HTTP server as the API uses it: its limits, and problems for requests that it can't read."""
 
 import logging
 import socket
@@ -30,6 +30,8 @@ def create(
     logging.getLogger("waitress").setLevel(logging.WARNING)
     # One warning for each request that has to wait for a thread: no news under load, and a flood.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-    server = HttpServer(application, listener, limits=_LIMITS, refusal=problems.refusal, shared=shared)
+    server = HttpServer(
+        application, listener, limits=_LIMITS, render_error=problems.render_error, shared=shared
+    )
     stop.call(server.wake)
     return server

@@ -1,4 +1,4 @@
-"""What follows the commit of an order, from a thread of its own, so that no request ever waits for it."""
+"""The work after an order's commit, in a thread of its own, so that no request waits for it."""
 
 import threading
 import time
@@ -19,9 +19,9 @@ _log = logs.Log(__name__)
 
 
 class Notifier:
-    """Sends one wake-up at a time; those asked for meanwhile become one more. Folds the tally now and then.
+    """Wakes the workers with one notification at a time; requests meanwhile share the next. Folds the tally.
 
-    A lost wake-up costs an order at most one poll of the workers, so every failure here is only noted.
+    A lost wake-up delays an order by at most one poll of the workers. So a failure is only logged.
     """
 
     def __init__(self, url: str) -> None:
@@ -39,13 +39,13 @@ class Notifier:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the thread. A wake-up not sent by now is left to the workers' poll."""
+        """Stop the thread. The workers' poll makes up for a wake-up that was not sent."""
         self._stopped.set()
         self._wanted.set()
         self._thread.join(_STOP_SECONDS)
 
     def notify(self) -> None:
-        """Ask for a wake-up; return at once."""
+        """Request a wake-up; return at once."""
         self._wanted.set()
 
     def _run(self) -> None:
@@ -53,7 +53,7 @@ class Notifier:
             self._wanted.wait()
             self._wanted.clear()
             if self._send():
-                # Under load nobody sleeps: a hundred wake-ups a second are plenty.
+                # Under load no worker sleeps: a hundred wake-ups a second are enough.
                 self._stopped.wait(_PAUSE_SECONDS)
             else:
                 self._wanted.set()
@@ -66,7 +66,7 @@ class Notifier:
                 self._connection = Connection.open(self._url, name="orders-api wake-up")
             wake.notify(self._connection)
             self._fold(self._connection)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next wake-up tries again
+        except Exception as error:  # noqa: BLE001 - after any error the next wake-up tries again
             self._disconnect()
             if not self._failing:
                 _log.warning("wake_up_failed", error=error)
@@ -76,7 +76,7 @@ class Notifier:
         return True
 
     def _fold(self, connection: Connection) -> None:
-        """Fold the tally once a second at most: the workers do it too, but there may be none."""
+        """Fold the tally at most once a second. The workers do it too, but there may be none."""
         if time.monotonic() < self._fold_at:
             return
         self._fold_at = time.monotonic() + _FOLD_SECONDS

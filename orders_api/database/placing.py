@@ -53,7 +53,7 @@ class Placing:
     def place(self, order: NewOrder, key: str | None = None) -> Placed:
         """Return the order when it is committed, now or by an earlier call with the same `key`.
 
-        Raises `OrderNotTakenError`, `OutcomeUnknownError` when the connection was lost meanwhile,
+        Raises `OrderNotTakenError`, `OutcomeUnknownError` when the connection was lost during it,
         `DatabaseUnavailableError` when nothing was stored, and with a key `KeyReusedError`.
         """
         with _failures(repeatable=key is not None):

@@ -30,7 +30,7 @@ class Probes(HttpServer):
         # It warns when there are too many clients, which says nothing about the worker.
         logging.getLogger("waitress").setLevel(logging.ERROR)
         listening.listen(listener, port_setting="ORDERS_HEALTH_PORT")
-        super().__init__(_create_app(health), listener, limits=_LIMITS, refusal=problem.refusal)
+        super().__init__(_create_app(health), listener, limits=_LIMITS, render_error=problem.render_error)
         self.url = listening.url(*listener.getsockname()[:2])
 
 

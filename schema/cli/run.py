@@ -23,7 +23,7 @@ def run(config: ServiceConfig) -> int:
     """Start both, say how to reach them, and stop both when either ends; return the first failed status.
 
     Raises `SettingError` if the address can't be had, because another API has it: then nothing is started.
-    The worker may take to its end as long as its own setting says.
+    No program is killed: the worker stops within its own `ORDERS_SHUTDOWN_SECONDS`.
     """
     listening.bind(config.host, config.port, port_setting="ORDERS_PORT").close()
     stop = StopSignals()
@@ -52,7 +52,7 @@ def _shell_status(ended: Ended) -> int:
 
 @contextmanager
 def _welcoming(config: ServiceConfig) -> Iterator[None]:
-    """Meanwhile say how to reach the API as soon as it is ready."""
+    """Print how to reach the API as soon as it is ready, from a thread."""
     over = threading.Event()
     thread = threading.Thread(target=_welcome_when_ready, args=[config, over])
     thread.start()

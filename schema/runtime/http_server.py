@@ -25,8 +25,8 @@ stay connected, the other processes have nothing to do."""
 _BACKLOG = 1024
 _CLEANUP_SECONDS = 30
 
-Refusal = Callable[[int, str], tuple[Mapping[str, str], bytes]]
-"""Renders the answer to a request that waitress refuses: status and reason in, headers and body out."""
+ErrorRenderer = Callable[[int, str], tuple[Mapping[str, str], bytes]]
+"""Renders the answer to a request that waitress can't take: status and reason in, headers and body out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class HttpServer:
         listener: socket.socket,
         *,
         limits: Limits,
-        refusal: Refusal,
+        render_error: ErrorRenderer,
         shared: bool = False,
     ) -> None:
-        self._refusal = refusal
+        self._render_error = render_error
         self._shared = shared
         self._closing = threading.Lock()
         self._channels: dict[int, Any] = {}
@@ -106,7 +106,7 @@ class HttpServer:
     def _open_channel(self, *arguments: Any, **named: Any) -> "_Channel":
         if self._shared:
             time.sleep(REST_SECONDS)
-        return _Channel(*arguments, **named, refusal=self._refusal)
+        return _Channel(*arguments, **named, render_error=self._render_error)
 
     def _stop_accepting(self) -> None:
         # The kernel has accepted some clients already: to close the listener first would cut them off.
@@ -164,11 +164,11 @@ class _Task(waitress.task.WSGITask):  # type: ignore[misc]  # as above
 
 
 class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]  # as above
-    """A request that waitress itself refuses: bad syntax, or over its limits."""
+    """A request that waitress itself can't take: bad syntax, or over its limits."""
 
     def execute(self) -> None:
         error = self.request.error
-        headers, body = self.channel.refusal(error.code, error.body)
+        headers, body = self.channel.render_error(error.code, error.body)
         self.status = f"{error.code} {error.reason}"
         self.response_headers.extend(headers.items())
         self.set_close_on_finish()
@@ -183,9 +183,9 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # as above
     task_class = _Task
     error_task_class = _ErrorTask
 
-    def __init__(self, *arguments: Any, refusal: Refusal, **named: Any) -> None:
+    def __init__(self, *arguments: Any, render_error: ErrorRenderer, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.refusal = refusal
+        self.render_error = render_error
 
     def is_idle(self) -> bool:
         """Tell whether no request has begun to arrive and no answer is left to send."""

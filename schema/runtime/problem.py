@@ -64,7 +64,7 @@ _DETAILS = {
 }
 
 
-def refusal(status: int, reason: str) -> tuple[dict[str, str], bytes]:
-    """Return headers and body for a request that the server refuses before Falcon sees it."""
+def render_error(status: int, reason: str) -> tuple[dict[str, str], bytes]:
+    """Return headers and body for a request that the server can't read, and Falcon never sees."""
     problem = Problem(status, f"The request can't be read: {reason}.")
     return problem.headers(), problem.body()
