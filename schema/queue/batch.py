@@ -13,7 +13,7 @@ from schema.uuid7 import uuid7
 
 
 @dataclass(frozen=True, slots=True)
-class SubmittedBatch:
+class PlacedBatch:
     """The orders that a batch became, in its order. `replayed` means that an earlier call placed them."""
 
     order_ids: list[UUID]
@@ -22,7 +22,7 @@ class SubmittedBatch:
 
 def submit_batch(
     connection: Connection, orders: Sequence[NewOrder], *, key: str | None = None
-) -> SubmittedBatch:
+) -> PlacedBatch:
     """Insert pending orders, their tickets in the same order, unless `key` has placed them before.
 
     One transaction, committed on return if `connection` autocommits. Raises `KeyReusedError` and
@@ -35,7 +35,7 @@ def submit_batch(
         if not first.replayed and copy(connection, orders, first=first.order_id) != len(orders):
             raise OrderNotTakenError
     order_ids = [UUID(int=first.order_id.int + place) for place in range(len(orders))]
-    return SubmittedBatch(order_ids, replayed=first.replayed)
+    return PlacedBatch(order_ids, replayed=first.replayed)
 
 
 _LINES = 500
