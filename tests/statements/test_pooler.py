@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import conninfo
 
-from orders_worker.attempt.pool import HandlerConnections
+from orders_worker.attempt.pool import HandlerPool
 from orders_worker.attempt.transaction import HandlerConnection
 from schema import migrate, revision
 from schema.errors import DatabaseUnavailableError
@@ -81,11 +81,11 @@ def test_handlers_transaction_has_its_limits_and_leaves_them_to_nobody(
     url: str, settings: Callable[[], dict[str, str]]
 ) -> None:
     before = settings()
-    lender = HandlerConnections(url, size=1, lease_seconds=10, timeout_seconds=7)
+    pool = HandlerPool(url, size=1, lease_seconds=10, timeout_seconds=7)
 
-    connection = lender.lend(wanted=lambda: True)
+    connection = pool.check_out(wanted=lambda: True)
     limits = [connection.execute(f"SHOW {name}").fetchone() for name in WATCHED]
-    lender.take_back(connection)
+    pool.check_in(connection)
     connection.close()
 
     assert limits == [("7s",), ("off",), ("on",), ("8s",)]
@@ -166,7 +166,7 @@ def test_client_that_the_pooler_lets_wait_no_longer_has_lost_its_connection(
 
 def test_handler_waits_while_the_pool_is_full(start_pooler: StartPooler, database_url: str) -> None:
     url = start_pooler(default_pool_size=1, query_wait_timeout=1).through(database_url)
-    lender = HandlerConnections(url, size=1, lease_seconds=10, timeout_seconds=20)
+    pool = HandlerPool(url, size=1, lease_seconds=10, timeout_seconds=20)
     with psycopg.connect(url) as holder:
         holder.execute("SELECT 1")
         tries = iter([True, True])
@@ -176,10 +176,10 @@ def test_handler_waits_while_the_pool_is_full(start_pooler: StartPooler, databas
                 holder.rollback()
             return True
 
-        connection = lender.lend(wanted=wanted)
+        connection = pool.check_out(wanted=wanted)
 
     assert connection.intact()
-    lender.take_back(connection)
+    pool.check_in(connection)
     connection.close()
 
 
