@@ -1,7 +1,7 @@
 """The order's state machine: its states, its transitions, and which of them are final.
 
 The database enforces the shape of each state (`schema.tables`, CHECK constraints); the statements in
-this package enforce the transitions. `tests/statements/test_states.py` proves that the three agree.
+this package enforce the transitions. `tests/tables/test_states.py` proves that the three agree.
 """
 
 from enum import StrEnum
