@@ -1,7 +1,7 @@
 """The state machine of an order: its states, the moves between them, and which states are final.
 
 The database's CHECK constraints (`schema.tables`) enforce the shape of each state; the statements in
-`schema.queue` enforce the moves. `tests/statements/test_states.py` proves that all three agree, and
+`schema.queue` enforce the moves. `tests/tables/test_states.py` proves that all three agree, and
 `docs/states.md` draws them.
 """
 
