@@ -85,6 +85,7 @@ PLANS = ["force_custom_plan", "force_generic_plan"]
 
 TYPES = {
     "after": "timestamptz",
+    "at": "timestamptz",
     "attempt": "integer",
     "attempts": "integer[]",
     "errors": "text[]",
@@ -122,6 +123,7 @@ STATEMENTS: dict[str, tuple[str, set[str]]] = {
     "return due": (retries.RETURN_DUE, {"orders_due"} | BY_KEY),
     "cancel": (cancel._CANCEL, BY_KEY),
     "redrive": (redrive._REDRIVE.replace("%(attempts)s", "5"), BY_KEY),
+    "redrive failed": (redrive._REDRIVE_FAILED.replace("%(attempts)s", "5"), BY_KEY),
     "refusal": (refusal._STATUS, BY_KEY),
     "show": (show._SHOW.replace("%s", "%(order_ids)s"), BY_KEY),
     "chores": (due.DUE, {"orders_due"}),
@@ -129,7 +131,7 @@ STATEMENTS: dict[str, tuple[str, set[str]]] = {
     "beat": (workers_module._BEAT, BY_KEY),
     "beat with nothing held": (workers_module._BEAT, BY_KEY),
 }
-"""Every statement that reads orders, but for the recount of them all, and the indexes it goes by."""
+"""Every statement that reads orders, but for those that need them all, and the indexes it goes by."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,7 @@ def open_loaded(url: str) -> Loaded:
             "oldest_claim_at": latest,
             "after": value("SELECT min(started_at) FROM orders"),
             "max_attempts": 5,
+            "at": latest,
         },
     )
 
