@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 
 from schema.runtime import settings
-from schema.runtime.config import DatabaseConfig
+from schema.runtime.config import DatabaseConfig, max_attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class WorkerConfig:
             handler=settings.text(environment, "ORDERS_HANDLER", "") or None,
             concurrency=concurrency,
             simulated_seconds=seconds("ORDERS_SIMULATED_SECONDS", 2, low=0, high=86_400),
-            max_attempts=number("ORDERS_MAX_ATTEMPTS", 5, low=1, high=1000),
+            max_attempts=max_attempts(environment),
             backoff_seconds=seconds("ORDERS_BACKOFF_SECONDS", 10, low=0, high=600),
             poll_seconds=seconds("ORDERS_POLL_SECONDS", 1, low=0.01, high=1),
             lease_seconds=seconds("ORDERS_LEASE_SECONDS", 10, low=1, high=3600),

@@ -1,4 +1,4 @@
-"""Where the database is, from the environment."""
+"""The settings that more than one kind of process reads, from the environment."""
 
 import os
 from dataclasses import dataclass
@@ -34,3 +34,8 @@ class ServiceConfig:
             host=settings.text(environment, "ORDERS_HOST", "127.0.0.1"),
             port=settings.whole_number(environment, "ORDERS_PORT", 8000, low=0, high=65_535),
         )
+
+
+def max_attempts(environment: settings.Environment = os.environ) -> int:
+    """Read `ORDERS_MAX_ATTEMPTS`: the attempts that an order is given; raise `SettingError` for a bad one."""
+    return settings.whole_number(environment, "ORDERS_MAX_ATTEMPTS", 5, low=1, high=1000)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import psycopg
 
-from schema.errors import DatabaseUnavailableError, SettingError, StartError
+from schema.errors import DatabaseUnavailableError, OrdersError, SettingError, StartError
 from schema.runtime import logs
 from schema.runtime.connection import Connection
 
@@ -21,13 +21,13 @@ Result = TypeVar("Result")
 
 
 def exit_status(main: Callable[[], int]) -> int:
-    """Run `main` and return its exit status; a bad setting is 2, any other failed start 1, each one line."""
+    """Run `main` and return its exit status; a bad setting is 2, any other error of ours 1, each one line."""
     try:
         return main()
     except SettingError as error:
         print(error, file=sys.stderr)
         return 2
-    except StartError as error:
+    except OrdersError as error:
         print(error, file=sys.stderr)
         return 1
     except psycopg.Error as error:
