@@ -22,6 +22,7 @@ _COMMANDS = {
     "resume": "operate.resume",
     "verify-fcfs": "operate.verify_fcfs",
     "recount": "operate.recount",
+    "db": "database.db",
     "sql": "sql.sql",
 }
 """Each command's module and its name there."""

@@ -33,7 +33,7 @@ def test_the_terminal_knows_these_commands() -> None:
 
     assert known == {
         "", "run", "migrate", "show", "list", "cancel", "redrive", "import", "pause", "resume", "verify-fcfs",
-        "recount", "sql",
+        "recount", "sql", "db", "db start", "db stop", "db url", "db psql", "db backup", "db restore",
     }  # fmt: skip
 
 
@@ -68,6 +68,7 @@ def test_version_is_that_of_the_package() -> None:
     ("arguments", "expected"),
     [
         (["refresh"], "orders: No such command 'refresh'. There are: run, migrate, show,"),
+        (["db", "explode"], "orders db: No such command 'explode'. There are: backup, psql,"),
         (["--frobnicate"], "orders: No such option"),
         (["pause", "now"], "orders pause: Got unexpected extra argument"),
         (["show"], "orders show: Missing argument 'ID'."),
@@ -79,6 +80,10 @@ def test_version_is_that_of_the_package() -> None:
         (["redrive"], "orders redrive: Name one order, or say --all-failed."),
         (["redrive", "--all-failed", "--attempts", "0"], "orders redrive: Invalid value for '--attempts'"),
         (["import", "a.csv", "--format", "xml"], "orders import: Invalid value for '--format'"),
+        (
+            ["db", "restore", "/nowhere"],
+            "orders db restore: Invalid value for 'FILE': Path '/nowhere' does not exist.",
+        ),
     ],
 )
 def test_bad_usage_is_explained_in_one_line(arguments: list[str], expected: str) -> None:
@@ -150,10 +155,10 @@ def test_completion_prints_a_script_for_the_shell(shell: str) -> None:
 
 
 def test_completion_offers_commands_and_options() -> None:
-    offered = call(url=None, _ORDERS_COMPLETE="bash_complete", COMP_WORDS="orders re", COMP_CWORD="1")
+    offered = call(url=None, _ORDERS_COMPLETE="bash_complete", COMP_WORDS="orders db re", COMP_CWORD="2")
     options = call(
         url=None, _ORDERS_COMPLETE="bash_complete", COMP_WORDS="orders redrive --a", COMP_CWORD="2"
     )
 
-    assert offered.stdout.split() == ["plain,redrive", "plain,resume", "plain,recount"]
+    assert offered.stdout == "plain,restore\n"
     assert options.stdout.split() == ["plain,--all-failed", "plain,--attempts"]
