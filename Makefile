@@ -25,16 +25,16 @@ run-worker: migrate ## Run one worker alone; as many of them at once as you like
 	@exec $(BIN)/orders-worker
 
 stop-db: set-up ## Stop the embedded database
-	@$(BIN)/python -m schema.embedded stop
+	@$(BIN)/orders db stop
 
 psql: set-up ## Open psql on the database; SQL='SELECT …' runs one statement
-	@$(BIN)/python -m schema.embedded psql $(if $(SQL),--command "$$SQL")
+	@$(BIN)/orders db psql $(if $(SQL),--command "$$SQL")
 
-backup: set-up ## Copy the embedded database while it runs; TO=FOLDER says where
-	@$(BIN)/python -m schema.embedded backup $(if $(TO),"$$TO")
+backup: set-up ## Back the database up while it runs; TO=FILE says where
+	@$(BIN)/orders db backup $(if $(TO),"$$TO")
 
-restore: set-up ## Put a backup in the embedded database's place; FROM=FOLDER says which
-	@$(BIN)/python -m schema.embedded restore $(if $(FROM),"$$FROM")
+restore: set-up ## Put a backup in the database's place; FROM=FILE says which
+	@$(BIN)/orders db restore $(if $(FROM),"$$FROM")
 
 load: set-up ## Post ORDERS=1000 orders from CLIENTS=200 at once, wait for them and report
 	@$(BIN)/python bench/load.py

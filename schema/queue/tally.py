@@ -187,3 +187,18 @@ def recount(connection: Connection) -> None:
         # While it waits for the lock, all writers wait behind it.
         connection.execute("SET LOCAL lock_timeout = '5 s'")
         connection.execute(_RECOUNT)
+
+
+_FORGET_FLOOR = """
+UPDATE tally
+SET floor = 0
+"""
+
+
+def forget_floor(connection: Connection) -> None:
+    """Look for the changes of all transactions again, in a database that was restored from a dump.
+
+    The floor is a transaction's number on the server that was dumped. When this server's numbers reach it,
+    what was changed here until then would be taken for folded.
+    """
+    connection.execute(_FORGET_FLOOR)

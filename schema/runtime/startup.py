@@ -9,6 +9,7 @@ from typing import TypeVar
 from schema.errors import (
     DatabaseError,
     DatabaseUnavailableError,
+    OrdersError,
     OutcomeUnknownError,
     SettingError,
     StartError,
@@ -24,17 +25,17 @@ Result = TypeVar("Result")
 
 
 def exit_status(main: Callable[[], int]) -> int:
-    """Run `main` and return its exit status; a bad setting is 2, any other failed start 1, each one line."""
+    """Run `main` and return its exit status; a bad setting is 2, any other error of ours 1, each one line."""
     try:
         return main()
     except SettingError as error:
         print(error, file=sys.stderr)
         return 2
-    except StartError as error:
-        print(error, file=sys.stderr)
-        return 1
     except DatabaseError as error:
         print(f"the database refuses this program: {error}", file=sys.stderr)
+        return 1
+    except OrdersError as error:
+        print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -45,7 +46,7 @@ def refuse_arguments(program: str, description: str) -> None:
     argparse.ArgumentParser(
         prog=program,
         description=description,
-        epilog="Takes no arguments: environment variables say what it does. README.md lists them.",
+        epilog="Takes no arguments: environment variables say what it does. docs/settings.md lists them.",
     ).parse_args()
 
 

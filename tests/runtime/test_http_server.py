@@ -8,10 +8,10 @@ from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 
 import pytest
-from tests.worker.health.test_vitals import Patient
 
 from orders_worker.health.probes import Probes
 from schema.runtime.listening import bind
+from tests.worker.health.test_vitals import Patient
 
 CONNECTIONS = 100
 
