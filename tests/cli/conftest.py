@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.statements.conftest import Queue
 
 from schema.runtime.connection import Connection
+from tests.rows import Queue
 
 ORDERS = [sys.executable, "-c", "import sys; from schema.cli.main import main; sys.exit(main())"]
 

@@ -14,7 +14,6 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import conninfo
-from tests.statements.conftest import Queue
 
 from schema import migrate
 from schema.embedded import account, binaries
@@ -23,6 +22,7 @@ from schema.queue import submit, tally
 from schema.reports import metrics
 from schema.runtime.connection import Connection
 from tests.cli.conftest import ORDERS, call
+from tests.rows import Queue
 
 pytestmark = pytest.mark.direct  # What a pooler stands before can't be renamed.
 

@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from tests.statements.conftest import Queue
 
 from schema.runtime.connection import REPLY_SECONDS, Connection
 from tests.cli.conftest import call
+from tests.rows import Queue
 
 Orders = Callable[..., "subprocess.CompletedProcess[str]"]
 Facts = Callable[..., Any]

@@ -9,11 +9,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.statements.conftest import Queue
 
 from schema.reports.show import show
 from schema.runtime.connection import Connection
 from tests.cli.conftest import ORDERS
+from tests.rows import Queue
 
 Orders = Callable[..., "subprocess.CompletedProcess[str]"]
 Facts = Callable[..., Any]

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.statements.conftest import Queue
 
 from schema.queue.redrive import LIMIT
 from schema.runtime.connection import Connection
 from schema.states import Outcome
 from tests.cli.conftest import ORDERS
+from tests.rows import Queue
 
 Orders = Callable[..., "subprocess.CompletedProcess[str]"]
 Facts = Callable[..., Any]

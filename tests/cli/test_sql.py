@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.statements.conftest import Queue
 
 from schema.cli.sql import statements
 from schema.embedded import binaries
 from schema.queue import cancel, exchange, rescue, tally
 from schema.reports import lists
+from tests.rows import Queue
 
 Orders = Callable[..., "subprocess.CompletedProcess[str]"]
 Facts = Callable[..., Any]
