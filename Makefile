@@ -32,16 +32,16 @@ migrate: set-up ## Bring the database to the newest schema revision
 	@$(BIN)/orders migrate
 
 stop-db: set-up ## Stop the embedded database
-	@$(BIN)/python -m schema.embedded stop
+	@$(BIN)/orders db stop
 
 psql: set-up ## Open psql on the database; SQL='SELECT …' runs one statement
-	@$(BIN)/python -m schema.embedded psql $(if $(SQL),--command "$$SQL")
+	@$(BIN)/orders db psql $(if $(SQL),--command "$$SQL")
 
-backup: set-up ## Copy the embedded database while it runs; TO=FOLDER says where
-	@$(BIN)/python -m schema.embedded backup $(if $(TO),"$$TO")
+backup: set-up ## Back the database up while it runs; TO=FILE says where
+	@$(BIN)/orders db backup $(if $(TO),"$$TO")
 
-restore: set-up ## Put a backup in the embedded database's place; FROM=FOLDER says which
-	@$(BIN)/python -m schema.embedded restore $(if $(FROM),"$$FROM")
+restore: set-up ## Put a backup in the database's place; FROM=FILE says which
+	@$(BIN)/orders db restore $(if $(FROM),"$$FROM")
 
 verify-fcfs: set-up ## Check that the database's orders were claimed first come, first served, and once
 	@$(BIN)/orders verify-fcfs

@@ -1,5 +1,5 @@
 """The REST API: HTTP in, rows in.
 
-`app` has every route on one page. `resources` answers them, `database` is how they reach PostgreSQL,
-`problems` turns each error into an answer, `server` is waitress with our limits.
+`app` has every route on one page. `resources` is HTTP alone, `database` is how requests reach PostgreSQL:
+`placing` and `showing` are the doors. `problems` turns each error into an answer, `server` has the limits.
 """

@@ -7,16 +7,19 @@ from contextlib import contextmanager
 
 import falcon
 
+from orders_api import server
 from orders_api.app import create_app
 from orders_api.config import ApiConfig
 from orders_api.database.notifier import Notifier
 from orders_api.database.pool import Database
-from orders_api.server import STOP_SECONDS, THREADS, Server
 from schema import revision
 from schema.embedded import locate
 from schema.runtime import listening, logs, startup
 from schema.runtime.signals import StopSignals
-from schema.runtime.supervisor import LISTENER, Supervisor, end_with_the_parent
+from schema.runtime.supervisor import Policy, Program, Supervisor
+
+LISTENER = "--listener"
+"""How a process is told which file descriptor is the socket that it shares with others."""
 
 _log = logs.Log("orders_api")
 
@@ -38,12 +41,12 @@ def _serve() -> int:
     if config.processes == 1:
         with _application(config, url) as application:
             listening.listen(listener, port_setting="ORDERS_PORT")
-            server = Server(application, listener, stop=stop)
+            http_server = server.create(application, listener, stop=stop)
             _log.info("api_started", url=started_url)
-            server.run()
+            http_server.run(stop, stop_seconds=server.STOP_SECONDS)
     else:
         listening.listen(listener, port_setting="ORDERS_PORT")
-        supervisor = Supervisor(listener, count=config.processes, stop=stop, stop_seconds=STOP_SECONDS)
+        supervisor = _supervisor(listener, count=config.processes, stop=stop)
         _log.info("api_started", url=started_url)
         supervisor.run()
     stop.ignore()
@@ -51,14 +54,22 @@ def _serve() -> int:
     return 0
 
 
+def _supervisor(listener: socket.socket, *, count: int, stop: StopSignals) -> Supervisor:
+    program = Program("orders_api", (LISTENER, str(listener.fileno())))
+    # Time to close the pool of connections after the last request.
+    policy = Policy(replace=True, kill_seconds=server.STOP_SECONDS + 5, listener=listener)
+    return Supervisor([program] * count, policy, stop=stop)
+
+
 def _serve_beside_others(descriptor: int) -> int:
     """Be one of several processes that share a socket."""
     stop, config = _begin()
-    end_with_the_parent()
     url = locate.resolve(config.database)
     startup.first(url, name="orders-api", work=revision.check)
     with _application(config, url) as application:
-        Server(application, socket.socket(fileno=descriptor), stop=stop, shared=True).run()
+        listener = socket.socket(fileno=descriptor)
+        http_server = server.create(application, listener, stop=stop, shared=True)
+        http_server.run(stop, stop_seconds=server.STOP_SECONDS)
     stop.ignore()
     return 0
 
@@ -73,7 +84,7 @@ def _begin() -> tuple[StopSignals, ApiConfig]:
 
 @contextmanager
 def _application(config: ApiConfig, url: str) -> Iterator[falcon.App[falcon.Request, falcon.Response]]:
-    with Database(url, size=THREADS) as database, Notifier(url) as notifier:
+    with Database(url, size=server.THREADS) as database, Notifier(url) as notifier:
         yield create_app(database, notifier.notify, simulated_seconds=config.simulated_seconds)
 
 

@@ -9,9 +9,9 @@ from schema.runtime.config import DatabaseConfig, ServiceConfig
 
 @dataclass(frozen=True, slots=True)
 class ApiConfig:
-    """`simulated_seconds` is what an order is taken to need while none has completed.
+    """`simulated_seconds` is the time that an order is assumed to take while none has completed.
 
-    `processes` share the port.
+    As many `processes` serve the port.
     """
 
     service: ServiceConfig
@@ -22,7 +22,7 @@ class ApiConfig:
 
     @classmethod
     def from_environment(cls, environment: settings.Environment = os.environ) -> "ApiConfig":
-        """Read every setting; raise `SettingError` for the first that is wrong."""
+        """Read every setting; raise `SettingError` for the first bad one."""
         return cls(
             service=ServiceConfig.from_environment(environment),
             processes=settings.API_PROCESSES.read(environment),

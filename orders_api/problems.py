@@ -1,71 +1,34 @@
-"""Every error as the API answers it: RFC 9457 problem details. The one mapping of errors to answers."""
+"""The one mapping of errors to answers: each error of ours becomes a problem of RFC 9457."""
 
-import http
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import falcon
 
-from schema import errors
+from orders_api.database.placing import OrderOutcomeUnknownError
+from orders_api.requests import REQUEST_ID, new_id
 from schema.errors import (
     DatabaseUnavailableError,
     KeyReusedError,
     OrderNotFoundError,
     OrderNotTakenError,
     OrdersError,
+    OutcomeUnknownError,
     StartError,
 )
-from schema.intake.parse import FieldProblem, InvalidOrderError, NotJsonError
-from schema.runtime import logs
-
-MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_SECONDS = 1
+from schema.intake.parse import InvalidOrderError, NotJsonError
+from schema.runtime import logs, problem
+from schema.runtime.problem import Problem
 
 _log = logs.Log(__name__)
 
 
 class NoOrderIdError(OrdersError):
-    """What stands for an order's id in the address can't be one."""
+    """The order's id in the address is not a UUID."""
 
     def __init__(self) -> None:
         super().__init__("the order id in this address is not a UUID, so there is no such order")
-
-
-class OutcomeUnknownError(OrdersError):
-    """The connection was lost while an order was being stored, so nobody knows whether it was.
-
-    `repeatable` if the order came with an idempotency key: then sending it again can't place it twice.
-    """
-
-    def __init__(self, *, repeatable: bool) -> None:
-        super().__init__("nobody knows whether the order was stored")
-        self.repeatable = repeatable
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One answer. `type` is a reference that clients may compare; about:blank adds nothing to `status`."""
-
-    status: int
-    detail: str
-    title: str = ""
-    type: str = "about:blank"
-    errors: Sequence[FieldProblem] = ()
-    retry: bool = False
-
-    def body(self) -> bytes:
-        """Return the JSON document, in ASCII, so that no text in it can be invalid."""
-        document: dict[str, Any] = {
-            "type": self.type,
-            "title": self.title or http.HTTPStatus(self.status).phrase,
-            "status": self.status,
-            "detail": self.detail,
-        }
-        if self.errors:
-            document["errors"] = [asdict(error) for error in self.errors]
-        return json.dumps(document).encode()
 
 
 _UNAVAILABLE = Problem(
@@ -88,11 +51,21 @@ _NOT_TAKEN = Problem(
 )
 
 
+def _invalid_order(error: InvalidOrderError) -> Problem:
+    return Problem(
+        400,
+        str(error),
+        title="Invalid order",
+        type="/problems/invalid-order",
+        extensions={"errors": [asdict(each) for each in error.problems]},
+    )
+
+
 def _no_such_order(error: OrdersError) -> Problem:
     return Problem(404, str(error), title="No such order", type="/problems/order-not-found")
 
 
-def _outcome_unknown(error: OutcomeUnknownError) -> Problem:
+def _outcome_unknown(error: OrderOutcomeUnknownError) -> Problem:
     advice = (
         "sending it again with the same Idempotency-Key is safe."
         if error.repeatable
@@ -111,14 +84,12 @@ def _outcome_unknown(error: OutcomeUnknownError) -> Problem:
 
 _ANSWERS: dict[type[OrdersError], Callable[[Any], Problem]] = {
     NotJsonError: lambda error: Problem(400, str(error), title="Not JSON", type="/problems/not-json"),
-    InvalidOrderError: lambda error: Problem(
-        400, str(error), title="Invalid order", type="/problems/invalid-order", errors=error.problems
-    ),
+    InvalidOrderError: _invalid_order,
     NoOrderIdError: _no_such_order,
     OrderNotFoundError: _no_such_order,
     DatabaseUnavailableError: lambda _: _UNAVAILABLE,
-    errors.OutcomeUnknownError: lambda _: _UNAVAILABLE,
-    OutcomeUnknownError: _outcome_unknown,
+    OutcomeUnknownError: lambda _: _UNAVAILABLE,
+    OrderOutcomeUnknownError: _outcome_unknown,
     OrderNotTakenError: lambda _: _NOT_TAKEN,
     KeyReusedError: lambda error: Problem(
         422, str(error), title="Idempotency key reused", type="/problems/idempotency-key-reused"
@@ -130,42 +101,28 @@ _ANSWERS: dict[type[OrdersError], Callable[[Any], Problem]] = {
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
-    """Have `app` answer every error as a problem: ours, Falcon's own, and those nobody thought of."""
+    """Make `app` answer every error with a problem: ours, Falcon's own, and unexpected ones."""
     for error_type in _ANSWERS:
         app.add_error_handler(error_type, _answer_known)
     app.add_error_handler(Exception, _answer_unexpected)
-    app.set_error_serializer(_serialize)
+    app.set_error_serializer(problem.serialize)
+
+
+def render_error(status: int, reason: str) -> tuple[dict[str, str], bytes]:
+    """Return headers and body for a request that the server can't read: a request id, as every answer has."""
+    headers, body = problem.render_error(status, reason)
+    return {**headers, REQUEST_ID: new_id()}, body
 
 
 def _answer_known(
     _req: falcon.Request, resp: falcon.Response, error: OrdersError, _params: dict[str, Any]
 ) -> None:
     kind = next(kind for kind in type(error).__mro__ if kind in _ANSWERS)
-    _answer(resp, _ANSWERS[kind](error))
+    problem.answer(resp, _ANSWERS[kind](error))
 
 
 def _answer_unexpected(
     req: falcon.Request, resp: falcon.Response, error: Exception, _params: dict[str, Any]
 ) -> None:
     _log.error("request_failed", error=error, method=req.method, path=req.path)
-    _answer(resp, _UNEXPECTED)
-
-
-def _serialize(_req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
-    """Give Falcon's own errors (no such route, wrong method, …) the same shape."""
-    detail = error.description or _DETAILS.get(error.status_code, f"{error.title}.")
-    _answer(resp, Problem(error.status_code, detail))
-
-
-_DETAILS = {
-    404: "Nothing lives at this address.",
-    405: "This address does not answer that method; the Allow header has those it does.",
-}
-
-
-def _answer(resp: falcon.Response, problem: Problem) -> None:
-    resp.status = problem.status
-    resp.content_type = MEDIA_TYPE
-    resp.data = problem.body()
-    if problem.retry:
-        resp.set_header("Retry-After", str(RETRY_AFTER_SECONDS))
+    problem.answer(resp, _UNEXPECTED)

@@ -20,6 +20,9 @@ from schema.runtime.signals import StopSignals
 EXIT_SECONDS = 3.0
 """How long the process waits for the threads of handlers once it is done."""
 
+_UNENDING = ("orders-signals", "orders-supervisor")
+"""The threads of this project that run until the process ends."""
+
 
 def main() -> int:
     """Run one worker process until it is told to stop; return its exit status.
@@ -40,7 +43,7 @@ def _handlers_still_run(seconds: float) -> bool:
     """Tell whether threads are left that handlers run in or have started, some time after the end."""
     give_up_at = time.monotonic() + seconds
     for thread in threading.enumerate():
-        if thread is not threading.main_thread() and thread.name != "orders-signals":
+        if thread is not threading.main_thread() and thread.name not in _UNENDING:
             thread.join(max(give_up_at - time.monotonic(), 0) if not thread.daemon else 0.1)
             if thread.is_alive():
                 return True

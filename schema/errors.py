@@ -70,6 +70,11 @@ class StatementRefusedError(DatabaseError):
         self.table = table
         self.column = column
 
+    @property
+    def is_undefined_table(self) -> bool:
+        """Whether a table, or the schema it should be in, does not exist."""
+        return self.sqlstate in {"42P01", "3F000"}
+
 
 class OrderNotFoundError(OrdersError):
     """There is no order of that id."""

@@ -34,7 +34,7 @@ def check(connection: Connection) -> None:
     try:
         row = connection.execute(_FIND).fetchone()
     except StatementRefusedError as error:
-        if error.sqlstate not in _NO_SUCH_TABLE:
+        if not error.is_undefined_table:
             raise
         raise SchemaOutdatedError("none") from None
     if row is None or row[0] < NEEDED:
@@ -42,9 +42,6 @@ def check(connection: Connection) -> None:
     if row[1] is not None and row[1] > NEEDED:
         raise SchemaTooNewError(row[1])
 
-
-_NO_SUCH_TABLE = ("42P01", "3F000")
-"""The SQLSTATEs undefined_table and invalid_schema_name."""
 
 _FIND = """
 SELECT version_num,

@@ -1,7 +1,7 @@
 """The state machine of an order: its states, the moves between them, and which states are final.
 
 The database's CHECK constraints (`schema.tables`) enforce the shape of each state; the statements in
-`schema.queue` enforce the moves. `tests/statements/test_states.py` proves that all three agree, and
+`schema.queue` enforce the moves. `tests/tables/test_states.py` proves that all three agree, and
 `docs/states.md` draws them.
 """
 
@@ -45,6 +45,9 @@ TRANSITIONS: dict[Status, dict[str, Status]] = {
 
 `exhaust` stands for a retry or a rescue of an order that has no attempt left.
 """
+
+ATTEMPTS_CEILING = 1_000_000
+"""No order is claimed more often. Without its CASE in `queue/endings` an order there could never end."""
 
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 """In these states an order has a `finished_at`, and no worker changes it. Only a redrive leads out of one."""

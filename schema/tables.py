@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from schema.states import Outcome, Status
+from schema.states import ATTEMPTS_CEILING, Outcome, Status
 
 metadata = MetaData()
 """All tables; `schema.ledgers` adds those around the queue."""
@@ -117,18 +117,18 @@ orders = Table(
         name="orders_times_are_in_range",
     ),
     CheckConstraint(
-        "attempt BETWEEN 0 AND 1000000 AND attempt_limit >= 0", name="orders_attempt_is_in_range"
+        f"attempt BETWEEN 0 AND {ATTEMPTS_CEILING} AND attempt_limit >= 0", name="orders_attempt_is_in_range"
     ),
     CheckConstraint(
         "status <> 'pending' OR (worker_id IS NULL AND started_at IS NULL AND finished_at IS NULL"
         " AND retry_at IS NULL AND cancel_requested_at IS NULL"
-        " AND attempt < LEAST(attempt_limit, 1000000))",
+        f" AND attempt < LEAST(attempt_limit, {ATTEMPTS_CEILING}))",
         name="orders_pending_is_free_with_an_attempt_left",
     ),
     CheckConstraint(
         "status <> 'retrying' OR (worker_id IS NULL AND started_at IS NULL AND finished_at IS NULL"
         " AND retry_at IS NOT NULL AND cancel_requested_at IS NULL"
-        " AND attempt < LEAST(attempt_limit, 1000000))",
+        f" AND attempt < LEAST(attempt_limit, {ATTEMPTS_CEILING}))",
         name="orders_retrying_is_free_with_a_time_to_return",
     ),
     CheckConstraint(

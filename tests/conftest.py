@@ -28,6 +28,8 @@ from schema.embedded.server import Server
 from schema.runtime.connection import Connection
 from tests.pooler import Pooler, is_installed
 
+pytest_plugins = ["tests.rows"]
+
 ROOT = Path(__file__).parent.parent
 TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")
 TEST_POOLER = os.environ.get("TEST_POOLER")

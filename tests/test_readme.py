@@ -61,7 +61,7 @@ class Newcomer:
         }
 
     def types(self, command: str, answer: str) -> None:
-        command = command.replace(":8000", f":{self.port}").replace("/tmp/orders-backup", "backups/first")
+        command = command.replace(":8000", f":{self.port}").replace("/tmp/orders.dump", "backups/orders.dump")
         answer = answer.replace(":8000", f":{self.port}")
         if command.endswith("make run"):
             self._serve(command, answer)
@@ -142,7 +142,7 @@ def test_every_command_of_the_readme_gives_the_answer_that_it_shows(newcomer: Ne
     (newcomer.folder / "shop.py").write_text(blocks("python")[0])
 
     for command, answer in transcript():
-        if command == "make stop-db":
+        if command.startswith("make restore"):
             newcomer.stop()
         newcomer.types(command, answer)
 

@@ -1,1 +1,1 @@
-"""How requests reach the database: a pool, shared statements, the wake-ups that follow a commit."""
+"""How requests reach the database: a pool of connections, shared statements, wake-ups after a commit."""

@@ -6,14 +6,14 @@ from typing import Generic, TypeVar
 
 TURN_SECONDS = 0.01
 """How long a call waits for its turn before it runs alone. A turn takes longer only when the database is
-slow, or when a lock or a user's trigger holds up one of its rows."""
+slow, or when a lock or a user's trigger delays one of its rows."""
 
 Argument = TypeVar("Argument")
 Answer = TypeVar("Answer")
 
 
 class _Call(Generic[Argument, Answer]):
-    """One request's call. Once it is not `open`, it has an `answer` or an `error`."""
+    """One request's call. When it is no longer `open`, it has an `answer` or an `error`."""
 
     __slots__ = ("answer", "argument", "error", "open")
 
@@ -28,8 +28,8 @@ class Coalescer(Generic[Argument, Answer]):
     """Coalesces concurrent calls: one thread runs `answer` for every call that waits at that moment.
 
     A statement for each call costs up to twice as much under load: docs/profile.md. `answer` takes the
-    arguments and returns as many answers, in the same order; what it raises, each of the calls raises.
-    Several threads may run it at once.
+    arguments and returns as many answers in the same order. Each call raises what it raises. Several threads
+    may run it at once.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Coalescer(Generic[Argument, Answer]):
         self._waiting: list[_Call[Argument, Answer]] = []
 
     def call(self, argument: Argument) -> Answer:
-        """Return this argument's answer, or raise what was raised instead."""
+        """Return this argument's answer, or raise what `answer` raised."""
         call: _Call[Argument, Answer] = _Call(argument)
         with self._lock:
             self._waiting.append(call)
@@ -68,7 +68,7 @@ class Coalescer(Generic[Argument, Answer]):
         return waiting
 
     def _withdraw(self, call: _Call[Argument, Answer]) -> bool:
-        """Take a call out of the waiting ones; False when another thread runs it already."""
+        """Remove a call from those that wait; return False when another thread runs it already."""
         with self._lock:
             try:
                 self._waiting.remove(call)

@@ -1,4 +1,4 @@
-"""What follows the commit of an order, in a thread of its own, so that no request waits for it."""
+"""The work after an order's commit, in a thread of its own, so that no request waits for it."""
 
 import functools
 import time
@@ -23,9 +23,9 @@ _log = logs.Log(__name__)
 
 
 class Notifier:
-    """Sends one wake-up at a time; those asked for meanwhile become one more. Folds the tally now and then.
+    """Wakes the workers with one notification at a time; requests meanwhile share the next. Folds the tally.
 
-    A lost wake-up costs an order at most one poll of the workers, so a failure is only logged.
+    A lost wake-up delays an order by at most one poll of the workers. So a failure is only logged.
     """
 
     def __init__(self, url: str) -> None:
@@ -73,7 +73,7 @@ class Notifier:
         return self._database.failed(error)
 
     def _fold(self, connection: Connection) -> None:
-        """Fold the tally once a second at most: the workers do it too, but there may be none."""
+        """Fold the tally at most once a second. The workers do it too, but there may be none."""
         if time.monotonic() < self._fold_at:
             return
         self._fold_at = time.monotonic() + FOLD_SECONDS

@@ -1,6 +1,7 @@
-"""Put orders into the line, with one statement for all that arrive at the moment."""
+"""The one door for placing orders: which statement stores them, and what is logged and raised about it."""
 
-from enum import Enum, auto
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
 from orders_api.database.coalescer import TURN_SECONDS, Coalescer
@@ -9,59 +10,118 @@ from schema.errors import (
     DatabaseError,
     LockTimeoutError,
     OrderNotTakenError,
+    OrdersError,
+    OutcomeUnknownError,
     StatementRefusedError,
 )
-from schema.order import NewOrder
-from schema.queue import submit
+from schema.order import NewOrder, Placed
+from schema.queue import idempotency, submit
+from schema.queue.batch import PlacedBatch, submit_batch
 from schema.runtime import logs
 
 _log = logs.Log(__name__)
 
 
-def _is_worth_a_retry(error: DatabaseError) -> bool:
+class OrderOutcomeUnknownError(OrdersError):
+    """The connection was lost while an order was being stored: it may have been placed or not.
+
+    `repeatable` if the order came with an idempotency key: sending it again can't place it twice.
+    """
+
+    def __init__(self, *, repeatable: bool) -> None:
+        super().__init__("nobody knows whether the order was stored")
+        self.repeatable = repeatable
+
+
+class _SharedStatementError(OrdersError):
+    """The shared statement stored none of its orders; one of them may be the reason."""
+
+
+class Placing:
+    """Places orders. An order without a key shares its statement with those that arrive at the same moment.
+
+    When the database refuses the shared statement, or makes it wait for a lock, each of its orders gets a
+    statement of its own, so that no order fails for what is wrong with another. A user's slow trigger slows
+    down all of them. `on_commit` is called after each commit of new orders and must not block.
+    """
+
+    def __init__(
+        self, database: Database, on_commit: Callable[[], None], *, turn_seconds: float = TURN_SECONDS
+    ) -> None:
+        self._database = database
+        self._on_commit = on_commit
+        self._coalescer = Coalescer(self._submit_all, turn_seconds=turn_seconds)
+
+    def place(self, order: NewOrder, key: str | None = None) -> Placed:
+        """Return the order when it is committed, now or by an earlier call with the same `key`.
+
+        Raises `OrderNotTakenError`, `OrderOutcomeUnknownError` when the connection was lost during it,
+        `DatabaseUnavailableError` when nothing was stored, and with a key `KeyReusedError`.
+        """
+        with _failures(repeatable=key is not None):
+            placed = self._submit_once(order, key) if key is not None else self._submit(order)
+        if placed.replayed:
+            _log.info("order_replayed", order_id=placed.order_id)
+        else:
+            self._on_commit()
+            _log.info("order_submitted", order_id=placed.order_id)
+        return placed
+
+    def place_batch(self, orders: Sequence[NewOrder], key: str | None = None) -> PlacedBatch:
+        """Return the batch when all of it is committed: its tickets are in its order. Raises as `place` does.
+
+        One transaction of its own: what is refused in one order refuses the batch.
+        """
+        with _failures(repeatable=key is not None), self._database.connection() as connection:
+            placed = submit_batch(connection, orders, key=key)
+        event = "batch_replayed" if placed.replayed else "batch_submitted"
+        _log.info(event, count=len(orders), first_order_id=placed.order_ids[0])
+        if not placed.replayed:
+            self._on_commit()
+        return placed
+
+    def _submit_once(self, order: NewOrder, key: str) -> Placed:
+        with self._database.connection() as connection:
+            return idempotency.submit_once(connection, order, key=key)
+
+    def _submit(self, order: NewOrder) -> Placed:
+        with suppress(_SharedStatementError):
+            return self._submit_shared(order)
+        with self._database.connection() as connection:
+            return Placed(submit.submit(connection, order), replayed=False)
+
+    def _submit_shared(self, order: NewOrder) -> Placed:
+        order_id = self._coalescer.call(order)
+        if order_id is None:
+            raise OrderNotTakenError
+        return Placed(order_id, replayed=False)
+
+    def _submit_all(self, orders: list[NewOrder]) -> list[UUID | None]:
+        with self._database.connection() as connection:
+            try:
+                return submit.submit_all(connection, orders)
+            except DatabaseError as error:
+                if connection.closed or (len(orders) == 1 and not _is_of_sharing(error)):
+                    raise
+                _log.warning("orders_stored_singly", count=len(orders), error=error)
+                raise _SharedStatementError from error
+
+
+def _is_of_sharing(error: DatabaseError) -> bool:
     """Tell an error of the shared statement that a single one, which waits for locks, may not meet."""
     return isinstance(error, LockTimeoutError) or (
         isinstance(error, StatementRefusedError) and error.sqlstate == submit.RULE_IN_THE_WAY
     )
 
 
-class _Not(Enum):
-    """Why an order is not stored."""
-
-    TAKEN = auto()
-    TOGETHER = auto()
-
-
-class Entrance:
-    """Stores orders, those that arrive together with one statement.
-
-    When the database refuses it, or has it wait for a lock, each of them is stored by a statement of its own:
-    none fails for what is wrong with another. A slow trigger of the user's holds up all of them.
-    """
-
-    def __init__(self, database: Database, *, turn_seconds: float = TURN_SECONDS) -> None:
-        self._database = database
-        self._coalescer = Coalescer(self._submit_all, turn_seconds=turn_seconds)
-
-    def submit(self, order: NewOrder) -> UUID:
-        """Return the order's id when it is committed.
-
-        Raises what `Database.connection` and `submit.submit` do.
-        """
-        stored = self._coalescer.call(order)
-        if stored is _Not.TOGETHER:
-            with self._database.connection() as connection:
-                return submit.submit(connection, order)
-        if stored is _Not.TAKEN:
-            raise OrderNotTakenError
-        return stored
-
-    def _submit_all(self, arrived: list[NewOrder]) -> list[UUID | _Not]:
-        with self._database.connection() as connection:
-            try:
-                return [order_id or _Not.TAKEN for order_id in submit.submit_all(connection, arrived)]
-            except DatabaseError as error:
-                if connection.closed or (len(arrived) == 1 and not _is_worth_a_retry(error)):
-                    raise
-                _log.warning("orders_stored_singly", count=len(arrived), error=error)
-                return [_Not.TOGETHER] * len(arrived)
+@contextmanager
+def _failures(*, repeatable: bool) -> Iterator[None]:
+    """Log and raise what went wrong while orders were stored; `repeatable` if a key came with them."""
+    try:
+        yield
+    except OrderNotTakenError as error:
+        _log.error("order_not_taken", error=error)
+        raise
+    except OutcomeUnknownError as error:
+        _log.warning("submit_outcome_unknown", error=error)
+        raise OrderOutcomeUnknownError(repeatable=repeatable) from error

@@ -1,4 +1,4 @@
-"""The API's connections: taken at once or not at all, and given back whole or replaced."""
+"""The API's pool of connections: a request gets one at once or fails, and broken ones are replaced."""
 
 import logging
 import time
@@ -20,14 +20,14 @@ _log = logs.Log(__name__)
 
 
 class Database:
-    """A pool of connections that answers at once and heals by itself; no call waits longer than it says.
+    """A pool of connections that replaces lost ones by itself and makes no caller wait for long.
 
-    `size` is the number of threads that use it. A caller waits `wait_seconds` at most for a connection,
-    which is time enough for one to be opened anew, and `REPLY_SECONDS` for the reply to a statement.
+    `size` is the number of threads that use it. A caller waits at most `wait_seconds` for a connection,
+    which is enough to open a new one, and at most `REPLY_SECONDS` for the reply to a statement.
     """
 
     def __init__(self, url: str, *, size: int, wait_seconds: float = WAIT_SECONDS) -> None:
-        # It warns of every attempt to connect; `_note` says once what matters.
+        # It warns of every failed attempt to connect. `_note` logs each change once.
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
         self._wait_seconds = wait_seconds
         self._away = False
@@ -37,13 +37,13 @@ class Database:
             kwargs={"name": "orders-api", "reply_seconds": REPLY_SECONDS},
             min_size=size,
             open=False,
-            # After this time the pool forgets a connection that it can't open, and the next request asks
-            # for it anew. Otherwise its pauses double up to minutes, long after the server is back.
+            # After this time the pool gives up on a connection that it can't open, and the next request asks
+            # for a new one. Otherwise its pauses double up to minutes, long after the server is back.
             reconnect_timeout=0.5,
         )
 
     def __enter__(self) -> Self:
-        """Begin to connect; return at once."""
+        """Start to connect; return at once."""
         self._pool.open()
         return self
 
@@ -53,9 +53,9 @@ class Database:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Lend a connection in autocommit mode; each answer is to be read before the next statement is run.
+        """Yield a connection in autocommit mode. Read each answer before you run the next statement.
 
-        Raises `DatabaseUnavailableError` when none can be had now. What statements raise passes through.
+        Raises `DatabaseUnavailableError` when there is none now. Errors of statements pass through.
         """
         connection = self._take()
         try:
@@ -84,7 +84,7 @@ class Database:
             self._pool.putconn(connection)
 
     def _note(self, *, away: bool) -> None:
-        """Log the change, not every request that meets it."""
+        """Log a change, not every request that meets it."""
         if away != self._away:
             self._away = away
             if away:
@@ -94,10 +94,9 @@ class Database:
 
 
 def _is_alive(connection: Connection) -> bool:
-    """Tell whether the server is still there, by what it has sent: no round trip, no wait.
+    """Tell whether the server has closed the connection, by what it has sent: no round trip, no wait.
 
-    The first look takes in a notice or the server's goodbye, the second finds the end behind a goodbye,
-    if it has come.
+    The first call reads a notice or the server's last message, the second finds the end of file behind it.
     """
     try:
         connection.pgconn.consume_input()

@@ -1,1 +1,1 @@
-"""What answers at each route, a class a route."""
+"""The resources: one class for each route."""

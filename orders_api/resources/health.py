@@ -7,17 +7,17 @@ from schema import revision
 
 
 class HealthResource:
-    """Says yes as long as the process can answer at all: restart it when this fails."""
+    """Whether the process can answer at all: restart it when this fails."""
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer without looking at the database."""
+        """Answer 200, without a query."""
         resp.media = {"status": "up"}
 
     on_head = on_get
 
 
 class ReadinessResource:
-    """Says whether to send requests here: the database answers, and its schema fits this release."""
+    """Whether to send requests here: the database answers, and its schema fits this release."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

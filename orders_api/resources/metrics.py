@@ -1,4 +1,4 @@
-"""`GET /metrics` and, as the original service had it, `GET /orders/metrics`."""
+"""`GET /metrics`, and the original service's `GET /orders/metrics`."""
 
 import falcon
 
@@ -8,14 +8,14 @@ from schema.reports.metrics import Percentiles
 
 
 class MetricsResource:
-    """The queue in numbers. `simulated_seconds` is what an order takes while none has completed."""
+    """The queue in numbers. An order is assumed to take `simulated_seconds` while none has completed."""
 
     def __init__(self, database: Database, simulated_seconds: float) -> None:
         self._database = database
         self._simulated_seconds = simulated_seconds
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Show the counts of this moment; the original's two times are in whole seconds."""
+        """Show the counts of this moment. The original service's two times are whole seconds."""
         with self._database.connection() as connection:
             now = metrics.read(connection, simulated_seconds=self._simulated_seconds)
         resp.media = {

@@ -49,7 +49,7 @@ class AttemptSettings:
 
 
 class Attempt:
-    """Runs in a slot's thread; may be given up from the dispatcher's at any moment."""
+    """Runs in a slot's thread. The dispatcher's thread may abandon it at any moment."""
 
     __slots__ = (
         "_abandoned",
@@ -80,16 +80,16 @@ class Attempt:
         self.replaced = False
 
     def run(self) -> Result | None:
-        """Call the handler and return what came of it, or None if it was given up meanwhile."""
+        """Call the handler; return how it ended, or None if the attempt was abandoned meanwhile."""
         result = None if self._abandoned else self._result()
         with self._lock:
             self._over = True
             return None if self._abandoned else result
 
     def abandon(self) -> bool:
-        """Give the attempt up: ignore its result and cut off its transaction.
+        """Abandon the attempt: ignore its result and cut off its transaction.
 
-        False, nothing done, if it is over or was given up already.
+        Returns False, and does nothing, when it is over or abandoned already.
         """
         with self._lock:
             if self._over or self._abandoned:
@@ -100,7 +100,7 @@ class Attempt:
         return True
 
     def replace(self) -> bool:
-        """Have its thread end with it, because another one takes the slot; False if it is over."""
+        """Let its thread end with it, because another one takes the slot; return False when it is over."""
         with self._lock:
             self.replaced = not self._over
             return self.replaced

@@ -32,9 +32,9 @@ def commit(
 ) -> Committed:
     """Complete the claim in the open transaction of `connection` and commit both.
 
-    LOST means that the claim is somebody else's and nothing was written. While somebody has the order's
-    row locked it tries again, as long as `wanted`. If the connection breaks, `probe` opens another one
-    that reads the fence. Errors of the handler's own making, such as a deferred constraint, are raised;
+    LOST means that the claim is somebody else's and nothing was written. While the order's row is locked it
+    tries again, as long as `wanted`. If the connection breaks, `probe` opens another one that reads the
+    fence. Errors of the handler's own making, such as a deferred constraint, are raised;
     `TransactionOverError` when it has ended the transaction that it was given.
     """
     while not completion.complete(connection, worker_id, fence=fence, mark=MARK):

@@ -1,7 +1,7 @@
-"""The ticket below which this worker has seen everything taken, so that it need not look there again.
+"""The ticket below which this worker has seen everything taken, so that it need not scan there again.
 
-Without it every claim walks over what is left of all the orders taken before it, for as long as
-somebody's open snapshot keeps the database from clearing them away.
+Without it every claim walks over what is left of all orders claimed before it, while an open snapshot keeps
+the database from removing that.
 """
 
 import time
@@ -13,8 +13,8 @@ LAG_SECONDS = 0.1
 
 RESCAN_SECONDS = 0.25
 RESCAN_SHARE = 0.05
-"""A look from the very beginning, for still later commits, four times a second (nobody is to be passed
-by who was in line for half of one), or as often as fits in this share of the time if it takes long."""
+"""A scan from the beginning, for later commits, comes four times a second, so that no order that has waited
+half a second is passed; or as often as fits in this share of the time, if it takes long."""
 
 
 class Floor:

@@ -1,5 +1,6 @@
 """How a worker ends: it stops claiming, waits for its handlers, hands the rest back, and at last gives up."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ _log = logs.Log(__name__)
 
 
 class Shutdown:
-    """The stages of the end, as the dispatcher asks for them; `signals` may begin or hasten it."""
+    """The stages of the end, as the dispatcher asks for them. `signals` may begin or hasten it."""
 
     def __init__(
         self, signals: StopSignals, *, shutdown_seconds: float, clock: Callable[[], float] = time.monotonic
@@ -21,7 +22,7 @@ class Shutdown:
         self._signals = signals
         self._shutdown_seconds = shutdown_seconds
         self._clock = clock
-        self._began_at: float | None = None
+        self._hand_back_at = math.inf
         self._handed_back_at: float | None = None
 
     @property
@@ -29,28 +30,29 @@ class Shutdown:
         """Whether nothing new is claimed any more."""
         if self._signals.requested:
             self.begin()
-        return self._began_at is not None
+        return self._hand_back_at < math.inf
 
     def begin(self) -> None:
         """Stop claiming, without a signal."""
-        if self._began_at is None:
-            self._began_at = self._clock()
+        if self._hand_back_at == math.inf:
+            self._hand_back_at = self._clock() + self._shutdown_seconds
             _log.info("worker_stopping")
 
     def hands_back(self) -> bool:
-        """Whether what still runs is handed back now: the time is over, or it was asked for twice."""
-        if self._handed_back_at is None and self.requested:
-            assert self._began_at is not None  # noqa: S101 - requested
-            if self._signals.impatient or self._clock() >= self._began_at + self._shutdown_seconds:
-                self._handed_back_at = self._clock()
+        """Tell whether what still runs is handed back now: the time is over, or a second signal came."""
+        if self._handed_back_at is None and self.requested and self._waited_enough():
+            self._handed_back_at = self._clock()
         return self._handed_back_at is not None
 
+    def _waited_enough(self) -> bool:
+        return self._signals.impatient or self._clock() >= self._hand_back_at
+
     def over(self) -> bool:
-        """Whether to leave even if not everything could be written."""
+        """Tell whether to leave even if not everything could be written."""
         return self._handed_back_at is not None and self._clock() >= self._handed_back_at + HAND_BACK_SECONDS
 
     def next_at(self) -> float | None:
-        """Return when the next stage begins, on the clock of `time.monotonic()`."""
+        """Return when the next stage begins, on the clock of `time.monotonic()`; None before the end."""
         if self._handed_back_at is not None:
             return self._handed_back_at + HAND_BACK_SECONDS
-        return None if self._began_at is None else self._began_at + self._shutdown_seconds
+        return self._hand_back_at if self._hand_back_at < math.inf else None

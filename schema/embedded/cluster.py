@@ -28,19 +28,16 @@ def make(place: Place, programs: Path) -> None:
 
     Raises `StartError` when it can't be made. A crash leaves a folder `new-…`, which the next call removes.
     """
-    if not place.data.exists() and place.restored.exists():
-        # A restore was killed between its last two steps; see `schema.embedded.backup`.
-        put(place.restored, place.data)
-    clear(place)
+    _clear(place)
     if not place.data.exists():
         fresh = place.fresh()
         place.account.run([programs / "initdb", f"--pgdata={fresh}", *_OPTIONS])
         put(fresh, place.data)
 
 
-def clear(place: Place) -> None:
+def _clear(place: Place) -> None:
     """Remove what killed processes left half-made."""
-    for left in (*place.folder.glob("new-*"), *place.folder.glob("restored")):
+    for left in place.folder.glob("new-*"):
         # An initdb that outlived its caller may still be writing there.
         with suppress(StartError):
             place.account.run(["rm", "-rf", left])
@@ -48,16 +45,16 @@ def clear(place: Place) -> None:
 
 def check(place: Place) -> None:
     """Raise `StartError` with the way out when the data folder is another major version's."""
-    found = version(place.data)
+    found = _version(place.data)
     if found != str(binaries.MAJOR):
         raise StartError(
             f"{place.data} is PostgreSQL {found}'s, and this is {binaries.MAJOR}: dump it, move it aside, and"
-            f" load the dump into a new one: {_way_out(place, found)}"
+            f" restore the dump into a new one: {_way_out(place, found)}"
         )
 
 
-def version(data: Path) -> str:
-    """Return the major version that a data folder or a backup of one belongs to."""
+def _version(data: Path) -> str:
+    """Return the major version that a data folder belongs to."""
     try:
         return (data / "PG_VERSION").read_text().strip()
     except OSError as error:
@@ -65,7 +62,7 @@ def version(data: Path) -> str:
 
 
 def put(source: Path, target: Path) -> None:
-    """Rename a folder in the same folder, and come back when the new name would survive a power failure."""
+    """Rename within a folder, and come back when the new name would survive a power failure."""
     source.rename(target)
     parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -82,10 +79,9 @@ def _way_out(place: Place, found: str) -> str:
     log, listen = os.fspath(place.folder / "dump.log"), shlex.join(address.options(place))
     steps = (
         [*pg_ctl, "-w", "-l", log, "-o", listen, "start"],
-        [os.fspath(old / "pg_dump"), "-f", "orders.sql", address.url(place)],
+        [os.fspath(old / "pg_dump"), "-Fc", "-f", "orders.dump", address.url(place)],
         [*pg_ctl, "-w", "stop"],
         ["mv", os.fspath(place.data), f"{place.data}-{found}"],
-        ["python", "-m", "schema.embedded", "start"],
-        ["python", "-m", "schema.embedded", "psql", "-f", "orders.sql"],
+        ["orders", "db", "restore", "orders.dump"],
     )
     return " && ".join(shlex.join(step) for step in steps)

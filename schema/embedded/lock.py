@@ -1,4 +1,4 @@
-"""One process at a time: the lock around everything that starts, stops or replaces the server."""
+"""One process at a time: the lock around everything that starts or stops the server."""
 
 import fcntl
 import os

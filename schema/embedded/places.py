@@ -31,18 +31,13 @@ class Place:
         """PostgreSQL's data folder; it is there whole or not at all."""
         return self.folder / "data"
 
-    @property
-    def restored(self) -> Path:
-        """A restored data folder that is complete but has yet to take its place."""
-        return self.folder / "restored"
-
     def fresh(self) -> Path:
         """Return a new name for a data folder in the making."""
         return self.folder / f"new-{secrets.token_hex(4)}"
 
     @property
     def lock(self) -> Path:
-        """What a process locks while it starts, stops or replaces the server."""
+        """What a process locks while it starts or stops the server."""
         return self.folder / "lock"
 
     @property

@@ -1,4 +1,4 @@
-"""Import a file of orders in chunks; each commits together with how far it got, so that none comes twice."""
+"""Import a file of orders in chunks. Each commits together with its offset, so that no order comes twice."""
 
 import fcntl
 import hashlib
@@ -97,7 +97,7 @@ def _chunks(
     most: int,
 ) -> Iterator[Imported]:
     """Place one chunk after another, up to `most` orders each; yield how far that is after each commit."""
-    # Not what somebody appends meanwhile: it is not in the hash.
+    # What is appended meanwhile is not in the hash.
     end = file.seek(0, os.SEEK_END)
     size, refusal = most, ""
     while True:

@@ -1,6 +1,6 @@
 """Turn what a client or a file has into an order, or say everything that is wrong with it.
 
-Pure: no HTTP and no database here. What passes here passes the table's constraints too.
+No HTTP and no database here. What passes here passes the table's constraints too.
 """
 
 import json
@@ -31,7 +31,7 @@ _AMOUNT = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 """What JSON calls a number, and zeros in front of it."""
 
 _PLAIN_AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,2})?")
-"""How nearly everybody writes an amount."""
+"""How nearly every client writes an amount."""
 
 _BLANKS = " \t\n\r"
 """What RFC 8259 allows around a value."""
@@ -56,7 +56,7 @@ class FieldProblem:
 
 
 class NotJsonError(OrdersError):
-    """The body is no JSON text at all, or one that two readers could understand differently."""
+    """The text is not JSON, or two readers could understand it differently."""
 
 
 class InvalidOrderError(OrdersError):
@@ -80,7 +80,7 @@ class _Number(str):
 def parse(text: bytes, *, what: str = "the body") -> NewOrder:
     """Return the order that a JSON text describes; raise `NotJsonError` or `InvalidOrderError`.
 
-    `what` it is stands in the errors' messages.
+    `what` names the text in the errors' messages.
     """
     if plain := fast_path.recognise(text):
         return plain
@@ -111,7 +111,7 @@ def parse_row(row: Mapping[str, str]) -> NewOrder:
 
 
 def _array(cell: str) -> Any:
-    """Return the JSON array in a cell; the text itself if there is none, for which `_problems` has words."""
+    """Return the JSON array in a cell, or else the cell's text, which `_problems` refuses."""
     try:
         array = _decoder.decode(cell.strip())
     except (json.JSONDecodeError, RecursionError, NotJsonError):
@@ -160,7 +160,7 @@ def _refuse_more(text: str, end: int) -> None:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object, refusing a repeated key: which of the two would count is anybody's guess."""
+    """Build an object; refuse a repeated key, of which readers differ on the one that counts."""
     members = dict(pairs)
     if len(members) < len(pairs):
         repeated, _ = Counter(name for name, _ in pairs).most_common(1)[0]

@@ -1,4 +1,4 @@
-"""How far each file was imported, as the table `imports` has it; a file is known by its content."""
+"""How far each file was imported, in the table `imports`. A file is known by its content."""
 
 import os
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class ImportStateError(StartError):
 
 
 class ImportedElsewhereError(ImportStateError):
-    """Somebody else is at it."""
+    """Another process is importing the same file."""
 
     def __init__(self) -> None:
         super().__init__("another process is importing the same file: this one stops")
@@ -101,9 +101,8 @@ def begin(connection: Connection, sha256: bytes, path: Path, *, again: bool) -> 
     connection.execute(_BEGIN, names)
     if again:
         connection.execute(_ANEW, names)
-    row = connection.execute(_STATE, names).fetchone()
-    assert row is not None  # noqa: S101 - just inserted, and nothing deletes it
-    return Imported(Offset(*row[:2]), *row[2:])
+    line, position, *rest = connection.one(_STATE, names)
+    return Imported(Offset(line, position), *rest)
 
 
 def shown(path: Path) -> str:

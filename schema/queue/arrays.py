@@ -9,7 +9,7 @@ from uuid import UUID
 
 
 def of_texts(texts: Iterable[str]) -> str:
-    """Return the texts, at least one, as an array. A NUL stands between them meanwhile: none has one."""
+    """Return one or more texts as an array. Joins them by NUL first, which no text contains."""
     items = "\0".join(texts).replace("\\", r"\\").replace('"', r"\"").replace("\0", '","')
     return f'{{"{items}"}}'
 

@@ -13,7 +13,7 @@ from schema.uuid7 import uuid7
 
 
 @dataclass(frozen=True, slots=True)
-class SubmittedBatch:
+class PlacedBatch:
     """The orders that a batch became, in its order. `replayed` means that an earlier call placed them."""
 
     order_ids: list[UUID]
@@ -22,7 +22,7 @@ class SubmittedBatch:
 
 def submit_batch(
     connection: Connection, orders: Sequence[NewOrder], *, key: str | None = None
-) -> SubmittedBatch:
+) -> PlacedBatch:
     """Insert pending orders, their tickets in the same order, unless `key` has placed them before.
 
     One transaction, committed on return if `connection` autocommits. Raises `KeyReusedError` and
@@ -35,11 +35,11 @@ def submit_batch(
         if not first.replayed and copy(connection, orders, first=first.order_id) != len(orders):
             raise OrderNotTakenError
     order_ids = [UUID(int=first.order_id.int + place) for place in range(len(orders))]
-    return SubmittedBatch(order_ids, replayed=first.replayed)
+    return PlacedBatch(order_ids, replayed=first.replayed)
 
 
 _LINES = 500
-"""Lines that are sent at once."""
+"""Lines in one message."""
 
 _COPY = """
 COPY orders (order_id, user_id, item_ids, total_amount)
@@ -48,9 +48,9 @@ FROM STDIN
 
 
 def copy(connection: Connection, orders: Iterable[NewOrder], *, first: UUID) -> int:
-    """Insert orders, tickets rising in their order; tell how many the database took.
+    """Insert orders with rising tickets; return how many the database took.
 
-    Their ids are counted on from `first` (RFC 9562 section 6.2, method 2).
+    Their ids count on from `first` (RFC 9562 section 6.2, method 2).
     """
     lines = map(_line, count(first.int), orders)
     blocks = iter(lambda: "".join(islice(lines, _LINES)), "")

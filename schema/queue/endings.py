@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from schema.order import Fence
 from schema.runtime.connection import Connection
-from schema.states import Outcome
+from schema.states import ATTEMPTS_CEILING, Outcome
 
-NEXT_STATE = """
+NEXT_STATE = f"""
            CASE
                WHEN outcome = 'rejected' THEN 'failed'
                WHEN orders.cancel_requested_at IS NOT NULL THEN 'cancelled'
-               WHEN outcome = 'released' AND orders.attempt < 1000000 THEN 'pending'
-               WHEN orders.attempt >= LEAST(orders.attempt_limit, 1000000) THEN 'failed'
+               WHEN outcome = 'released' AND orders.attempt < {ATTEMPTS_CEILING} THEN 'pending'
+               WHEN orders.attempt >= LEAST(orders.attempt_limit, {ATTEMPTS_CEILING}) THEN 'failed'
                WHEN outcome = 'rescued' THEN 'pending'
                ELSE 'retrying'
            END AS next_state
@@ -118,7 +118,7 @@ class Unwritten:
 
 
 def end(connection: Connection, worker_id: str, *, endings: Sequence[Ending]) -> Unwritten:
-    """Write the ends of this worker's claims; tell which could not be written.
+    """Write the ends of this worker's claims; return which could not be written.
 
     Fenced by order, worker and attempt; waits for no lock. When it raises, some outcome is unknown: hand
     the same endings in again, those already written are then reported as lost.

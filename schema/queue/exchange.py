@@ -169,7 +169,7 @@ def exchange(
 
 
 def _exchanged(rows: list[tuple[Any, ...]]) -> Exchanged:
-    """Sort the answer's rows by their last column; how the worker stands comes last."""
+    """Split the answer's rows by their last column. The last row tells how the worker stands."""
     *rest, (_, _, _, found, *_, at, _, standing) = rows
     claimed: list[Claim] = []
     unclaimed: dict[str, set[Fence]] = {outcome: set() for outcome in _OUTCOMES}

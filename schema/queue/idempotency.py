@@ -1,7 +1,7 @@
 """Submit an order once under a key of the client's, however often it is sent.
 
-Key and order are inserted by one statement, those of a batch in one transaction, so that there is never one
-without the other. Whoever comes second with a key waits for the first, and learns what became of it.
+One statement inserts key and order (for a batch, one transaction), so that there is never one without the
+other. A second call with the same key waits for the first, and returns its order.
 """
 
 import hashlib
@@ -86,7 +86,7 @@ def _hash(submitted: object) -> bytes:
     return hashlib.sha256(json.dumps(submitted).encode()).digest()
 
 
-# `keyless` is there to fail: a key without its order, which only its NOT NULL can undo in one statement.
+# `keyless` fails on purpose when a trigger dropped the order: its NULL undoes the statement, key included.
 _INSERT = """
 WITH fresh AS (
     INSERT INTO idempotency_keys (idempotency_key, order_id, order_hash)
@@ -112,7 +112,7 @@ FROM placed
 
 
 def _insert(connection: Connection, order: NewOrder, *, order_id: UUID, key: str, order_hash: bytes) -> bool:
-    """Insert key and order, or nothing if the key is there already; tell which.
+    """Insert key and order, or nothing if the key is there already; return whether they are new.
 
     Raises `OrderNotTakenError` when there would be a key without its order.
     """
@@ -155,5 +155,5 @@ WHERE idempotency_key = ANY (ARRAY (SELECT idempotency_key FROM old))
 
 
 def prune(connection: Connection) -> int:
-    """Delete up to `LIMIT` keys that are older than 24 hours, the oldest first; tell how many."""
+    """Delete up to `LIMIT` keys that are older than 24 hours, the oldest first; return how many."""
     return connection.execute(_PRUNE).rowcount

@@ -1,4 +1,4 @@
-"""Stop and resume claiming, for every worker at once. Orders under way are finished all the same."""
+"""Stop all workers from claiming new orders, and let them claim again. Orders under way are finished."""
 
 from schema.errors import SwitchLockedError
 from schema.runtime.connection import Connection
@@ -22,7 +22,7 @@ WHERE NOT EXISTS (SELECT FROM queue)
 
 
 def pause(connection: Connection) -> None:
-    """Claim nothing from now on. Every exchange that begins after the commit obeys; pausing twice is fine.
+    """Stop all claims. Every exchange that begins after the commit obeys; pausing twice is fine.
 
     Raises `SwitchLockedError` when somebody has the switch's row locked.
     """
@@ -30,7 +30,7 @@ def pause(connection: Connection) -> None:
 
 
 def resume(connection: Connection) -> None:
-    """Claim again. Raises like `pause`."""
+    """Allow claims again. Raises like `pause`."""
     _switch(connection, pause=False)
 
 

@@ -14,7 +14,7 @@ SESSION_GRACE_SECONDS = 2.0
 """How long a worker's session lock must have been free: a living one takes it again within a second."""
 
 UNDECIDED_MILLISECONDS = 1000
-"""How long a caller may look at what it has declared before it commits: it has its suspects locked."""
+"""How long a caller may keep its transaction open after it declared: it holds locks on the suspects."""
 
 LIMIT = 1000
 """Orders that one sweep moves at most."""
@@ -64,7 +64,7 @@ RETURNING workers.worker_id,
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """The ids of the `dead`, and after how many seconds the first of those that are suspected will be."""
+    """The ids of the `dead`, and in how many seconds the next suspected worker will be dead."""
 
     dead: list[str]
     next_seconds: float | None
@@ -73,15 +73,15 @@ class Declared:
 def declare_dead(
     connection: Connection, *, watched_seconds: float, running_seconds: float = math.inf
 ) -> Declared:
-    """Declare dead the workers whose lease is over or whose session has been gone for long enough.
+    """Declare dead the workers whose lease has run out or whose session has been gone for long enough.
 
-    `watched_seconds` says how long the caller has been able to see this server. It judges no worker whose
-    lease is longer: after a restart or a failover the living need time to be heard again. A process that
-    has been `running_seconds` only may be the first that found a new server: until a lease is over it
-    goes by the sessions alone, which the living take up again within a second.
+    `watched_seconds` says how long the caller has been able to see this server. A worker with a longer lease
+    is not judged: after a restart or a failover living workers need time to be heard again. A process that
+    has run for `running_seconds` only may be the first that found a new server. Until it has run for a lease
+    it judges by the sessions alone, which living workers take again within a second.
 
-    In an open transaction the server gives the caller `UNDECIDED_MILLISECONDS` to end it: nobody else can
-    declare the same workers dead meanwhile.
+    In an open transaction the server ends the caller's session after `UNDECIDED_MILLISECONDS`: no other
+    process can declare the same workers dead meanwhile.
     """
     rows = connection.execute(
         _DECLARE_DEAD, {"watched_seconds": watched_seconds, "running_seconds": running_seconds}
@@ -153,13 +153,13 @@ WHERE worker_id = ANY (ARRAY (SELECT worker_id FROM swept))
 
 
 def sweep(connection: Connection) -> int:
-    """Return the orders of dead workers to the line, `LIMIT` at most; tell how many were moved.
+    """Return the orders of dead workers to the line, `LIMIT` at most; return how many.
 
     Repeat it: a dead worker may commit one last claim after it was declared dead, and rows that somebody
     has locked are passed over. `mark_swept` ends the repetition.
     """
-    row = connection.execute(SWEEP).fetchone()
-    return row[0] if row else 0
+    (moved,) = connection.one(SWEEP)
+    return int(moved)
 
 
 def mark_swept(connection: Connection) -> None:
@@ -217,11 +217,10 @@ class Patrolled:
 
 
 def patrol(connection: Connection, *, after: datetime | None) -> Patrolled:
-    """Look through the next page of started orders for any that no known, living worker holds.
+    """Return orders that no known, living worker holds to the line, from the next page of started orders.
 
-    Nothing in this package leaves such an order behind; a hand-made edit of `workers` or `orders` can.
+    No statement here leaves such an order behind; an edit of `workers` or `orders` by hand can.
     `after` is the `reached` of the last page, None to begin.
     """
-    row = connection.execute(PATROL, {"after": after or "-infinity"}).fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without FROM gives one row
-    return Patrolled(moved=row[0], reached=row[1])
+    moved, reached = connection.one(PATROL, {"after": after or "-infinity"})
+    return Patrolled(moved=moved, reached=reached)

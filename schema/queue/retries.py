@@ -24,5 +24,5 @@ WHERE order_id = ANY (ARRAY (SELECT order_id FROM due))
 
 
 def return_due(connection: Connection) -> int:
-    """Return up to `LIMIT` due orders to their old places in line; tell how many. Any worker may call it."""
+    """Put up to `LIMIT` due orders back to their old places in line; return how many. Any worker may."""
     return connection.execute(RETURN_DUE).rowcount

@@ -1,4 +1,19 @@
-"""Put orders into the line, one by one or many with one statement."""
+"""Put orders into the line: the plain INSERTs, of one order and of those that arrive at the same moment.
+
+Four statements insert orders; the table's defaults give each its ticket, state and times:
+
+===========  ==========================  =================================================================
+coalesced    `submit_all`                Orders over HTTP without a key: those that wait at one moment share
+                                         one statement and one commit, and fail together. It waits only
+                                         `LOCK_SECONDS` for a row's lock, and allows no rule on the table.
+single       `submit`                    Each order of a coalesced statement that the database refused: it
+                                         waits and fails alone, and rules are allowed.
+keyed        `idempotency.submit_once`   An order with an `Idempotency-Key`: stores the key with the order,
+                                         and waits for another transaction that stores the same key.
+COPY         `batch.copy`                A batch or a file, where many orders succeed or fail together: the
+                                         cheapest for each, and tickets rise in their order.
+===========  ==========================  =================================================================
+"""
 
 from collections.abc import Sequence
 from uuid import UUID

@@ -15,7 +15,7 @@ def notify(connection: Connection) -> None:
 
 
 def listen(connection: Connection) -> None:
-    """Have `connection` receive the wake-ups. Works on a direct connection only."""
+    """Subscribe `connection` to the wake-ups. Only a direct connection can."""
     connection.execute(_LISTEN)
 
 

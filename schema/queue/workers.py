@@ -27,14 +27,13 @@ RETURNING oldest_claim_at
 def register(
     connection: Connection, *, host: str, pid: int, slots: int, lease_seconds: float
 ) -> Registration:
-    """Enter a new worker under an id that no other start of any process ever has."""
+    """Insert a new worker under an id that is unique to this start."""
     worker_id = f"{host[:40]}-{pid}-{secrets.token_hex(6)}"
-    row = connection.execute(
+    (at,) = connection.one(
         _REGISTER,
         {"worker_id": worker_id, "host": host, "pid": pid, "slots": slots, "lease_seconds": lease_seconds},
-    ).fetchone()
-    assert row is not None  # noqa: S101 - RETURNING gives the inserted row
-    return Registration(worker_id, row[0])
+    )
+    return Registration(worker_id, at)
 
 
 _HOLD_SESSION = """
@@ -53,15 +52,15 @@ WHERE worker_id = %(worker_id)s
 def hold_session(connection: Connection, worker_id: str) -> bool:
     """Show by a session lock that the worker lives as long as `connection` does.
 
-    Only for a direct connection that stays open: the lock that becomes free is a sign of death. False
-    while an earlier session of the worker, not yet ended by the server, still has the lock.
+    Only for a direct connection that stays open: the lock becomes free when it ends, a sign of death. Returns
+    False while an earlier session of the worker, which the server has not ended yet, holds the lock.
     """
     return connection.execute(_HOLD_SESSION, {"worker_id": worker_id}).rowcount == 1
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What a heartbeat learned: whether the worker still counts as alive, and which claims to cancel.
+    """What a heartbeat learned: whether the worker counts as alive, and which claims to cancel.
 
     `renewed` is false while somebody has the worker's row locked: beat again soon.
     """
@@ -109,11 +108,10 @@ def beat(
 
     `held` are the orders that it works on; none was claimed before `oldest_claim_at`.
     """
-    row = connection.execute(
+    alive, renewed, cancel_requested = connection.one(
         _BEAT, {"worker_id": worker_id, "held": list(held), "oldest_claim_at": oldest_claim_at}
-    ).fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without FROM gives one row
-    return Beat(alive=row[0], renewed=row[1], cancel_requested=frozenset(row[2]))
+    )
+    return Beat(alive=alive, renewed=renewed, cancel_requested=frozenset(cancel_requested))
 
 
 _LEAVE = """
@@ -124,7 +122,7 @@ WHERE worker_id = %(worker_id)s
 
 
 def leave(connection: Connection, worker_id: str) -> None:
-    """End the worker on its own word. What it still holds is rescued like a dead worker's."""
+    """Mark the worker as ended at its own request. What it still holds is rescued like a dead worker's."""
     connection.execute(_LEAVE, {"worker_id": worker_id})
 
 
@@ -142,5 +140,5 @@ WHERE worker_id = ANY (ARRAY (SELECT worker_id FROM old))
 
 
 def prune(connection: Connection) -> int:
-    """Delete up to 100 workers that have been dead for a day and hold nothing; tell how many."""
+    """Delete up to 100 workers that have been dead for a day and hold nothing; return how many."""
     return connection.execute(_PRUNE).rowcount

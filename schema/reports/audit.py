@@ -53,7 +53,7 @@ def check(connection: Connection, *, tolerance_seconds: float = 0.5) -> Verdict:
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         connection.execute(f"SET LOCAL statement_timeout = '{REPLY_SECONDS} s'")
-        claims, orders, unjudged = connection.execute(_COUNTS).fetchone() or (0, 0, 0)
+        claims, orders, unjudged = connection.one(_COUNTS)
         return Verdict(
             claims=claims,
             orders=orders,
@@ -86,7 +86,7 @@ def _inversions(turns: Iterable[Turn], tolerance: timedelta) -> Iterator[Inversi
     """Find them in one pass over the turns, in the order of `_turns`.
 
     `ahead` is a stack of claims by time, tickets falling: a claim with a smaller ticket than a later claim
-    is dropped, for whomever it passed the later one passed too. So the top, once the tickets smaller
+    is dropped, because the later one passed the same orders. So the top, once the tickets smaller
     than a turn's are gone, is the last claim that may have passed it.
     """
     ahead: list[tuple[datetime, Turn]] = []

@@ -83,8 +83,8 @@ def read(connection: Connection, *, simulated_seconds: float) -> Metrics:
     `simulated_seconds` is what an order is taken to need in a slot while none has completed.
     """
     now = tally.read(connection)
-    workers, slots, paused = connection.execute(_WORKERS).fetchone() or (0, 0, False)
-    waited, took, oldest = connection.execute(_TIMES).fetchone() or (None, None, None)
+    workers, slots, paused = connection.one(_WORKERS)
+    waited, took, oldest = connection.one(_TIMES)
     return Metrics(
         counts=now.counts,
         average_processing_time=_whole(_mean(now.seconds_to_completion, now.counts[Status.COMPLETED])),

@@ -1,4 +1,4 @@
-"""Where the database is and where the API listens, from the environment."""
+"""The settings that more than one kind of process reads, from the environment."""
 
 import os
 from dataclasses import dataclass
@@ -31,3 +31,8 @@ class ServiceConfig:
     def from_environment(cls, environment: settings.Environment = os.environ) -> "ServiceConfig":
         """Read `ORDERS_HOST` and `ORDERS_PORT`; raise `SettingError` for a bad one."""
         return cls(host=settings.HOST.read(environment), port=settings.PORT.read(environment))
+
+
+def max_attempts(environment: settings.Environment = os.environ) -> int:
+    """Read `ORDERS_MAX_ATTEMPTS`: the attempts that an order is given; raise `SettingError` for a bad one."""
+    return settings.MAX_ATTEMPTS.read(environment)

@@ -62,7 +62,7 @@ class DriverConnection(psycopg.Connection[tuple[Any, ...]]):
             ) from None
 
     def _reply(self, gen: Any, interval: float) -> Any:
-        """Wait for a reply; behind a pooler nobody but this end knows when it has taken too long."""
+        """Wait for a reply. Behind a pooler no `statement_timeout` is set: cancel a slow statement."""
         if self.direct:
             return super().wait(gen, interval, self.reply_seconds + 1)
         try:
@@ -73,7 +73,7 @@ class DriverConnection(psycopg.Connection[tuple[Any, ...]]):
             return super().wait(_resumed(gen), interval, 1)
 
     def prepare_session(self) -> None:
-        """Set what every session of ours has; behind a pooler a session is everybody's."""
+        """Set what every session of ours has. Behind a pooler sessions are shared, and nothing is set."""
         if not self.direct:
             # It may run the next statement in a session that has not prepared it.
             self.prepare_threshold = None
@@ -126,6 +126,13 @@ class Connection(DriverConnection):
             return super().execute(query, params, prepare=prepare, binary=binary)
         except psycopg.Error as error:
             raise translated(error, closed=self.closed) from error
+
+    def one(self, query: Any, params: Any = None) -> tuple[Any, ...]:
+        """Run a statement that always gives one row; return that row."""
+        row = self.execute(query, params).fetchone()
+        if row is None:
+            raise LookupError("the statement gave no row")
+        return row
 
     @contextlib.contextmanager
     def transaction(

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGHUP: the wish to stop, and the impatience of asking twice."""
+"""SIGTERM, SIGINT and SIGHUP: a first signal requests a stop, a later one hurries it."""
 
 import signal
 import socket
@@ -11,14 +11,14 @@ _SAME_SECONDS = 1.0
 
 
 class StoppedError(SystemExit):
-    """A signal came before the program had begun: it ends with status 0."""
+    """A signal came before the program had started its work: it exits with status 0."""
 
 
 class StopSignals:
     """Whether this process was asked to stop (`requested`), and whether it was asked again (`impatient`).
 
-    make and a terminal both signal the whole group, so a second signal within a second is the first one
-    over again. Until `call` names something better, a signal ends the process.
+    make and a terminal both signal the whole process group. So a second signal within a second counts as the
+    first. Before `call`, a signal ends the process.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,9 +33,9 @@ class StopSignals:
         return self._first_at is not None
 
     def install(self) -> None:
-        """Take the signals, also where a shell's background job was started with SIGINT ignored.
+        """Handle the signals, also SIGINT in a background job, for which the shell ignores it.
 
-        SIGHUP, a terminal that closes, stays ignored where nohup has it ignored.
+        SIGHUP (the terminal closes) stays ignored under nohup.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.receive)
@@ -43,16 +43,16 @@ class StopSignals:
             signal.signal(signal.SIGHUP, self.receive)
 
     def ignore(self) -> None:
-        """Ignore them: a late repetition must not change the status of a process that ends already."""
+        """Ignore the signals: a late one must not change the exit status of a process that already ends."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
     def call(self, on_signal: Callable[[], None]) -> None:
-        """Have a thread of its own call `on_signal` at each signal from now on; once a process.
+        """Call `on_signal` at each signal from now on, in a thread of its own. Once in a process.
 
-        Python runs signal handlers in the main thread, between two instructions. A main thread that
-        waits for a lock sleeps on if the kernel gave the signal to another thread, or just before the
-        wait: `on_signal` is to wake it.
+        Python runs signal handlers in the main thread, between two instructions. A main thread that waits for
+        a lock does not wake when the kernel gives the signal to another thread, or just before the wait.
+        `on_signal` must wake it.
         """
         self._on_signal = lambda: None
         inside, outside = socket.socketpair()
@@ -63,7 +63,7 @@ class StopSignals:
         ).start()
 
     def receive(self, _number: int, _frame: FrameType | None) -> None:
-        """Take note of one signal."""
+        """Record one signal."""
         now = self._clock()
         if self._first_at is None:
             self._first_at = now

@@ -1,4 +1,4 @@
-"""How every program here begins: it waits a little for the database, and ends with one clear line."""
+"""How every program begins: it waits a while for the database, and reports a failure in one line."""
 
 import argparse
 import sys
@@ -9,6 +9,7 @@ from typing import TypeVar
 from schema.errors import (
     DatabaseError,
     DatabaseUnavailableError,
+    OrdersError,
     OutcomeUnknownError,
     SettingError,
     StartError,
@@ -24,17 +25,17 @@ Result = TypeVar("Result")
 
 
 def exit_status(main: Callable[[], int]) -> int:
-    """Run `main` and return its exit status; a bad setting is 2, any other failed start 1, each one line."""
+    """Run `main` and return its exit status; a bad setting is 2, any other error of ours 1, each one line."""
     try:
         return main()
     except SettingError as error:
         print(error, file=sys.stderr)
         return 2
-    except StartError as error:
-        print(error, file=sys.stderr)
-        return 1
     except DatabaseError as error:
         print(f"the database refuses this program: {error}", file=sys.stderr)
+        return 1
+    except OrdersError as error:
+        print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -45,19 +46,19 @@ def refuse_arguments(program: str, description: str) -> None:
     argparse.ArgumentParser(
         prog=program,
         description=description,
-        epilog="Takes no arguments: environment variables say what it does. README.md lists them.",
+        epilog="Takes no arguments: environment variables say what it does. docs/settings.md lists them.",
     ).parse_args()
 
 
 def connect(url: str, *, name: str) -> Connection:
-    """Open a connection; while the database can't be reached say so once and try again, then `StartError`."""
+    """Open a connection. While the database is away say so once and try again; then `StartError`."""
     return _patiently(lambda: Connection.open(url, name=name))
 
 
 def first(url: str, *, name: str, work: Callable[[Connection], Result]) -> Result:
-    """Do a program's first work in the database, as patiently as `connect`, on a connection of its own.
+    """Do a program's first work in the database on a connection of its own, waiting as `connect` does.
 
-    It is done again when the connection is lost meanwhile: what the loss left behind must do no harm.
+    Does it again when the connection is lost meanwhile: what the loss left behind must do no harm.
     """
 
     def once() -> Result:

@@ -1,139 +1,201 @@
-"""Several API processes on one port: started together, replaced when they die, stopped together."""
+"""Supervise processes: start them together, replace one that ends or stop all, and stop them together."""
 
-import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from schema.runtime import logs
 from schema.runtime.signals import StopSignals
 
-LISTENER = "--listener"
-"""How a process is told which file descriptor is the socket that it shares with the others."""
-
-SOON_SECONDS = 10.0
-"""A process that dies sooner than this after its start is replaced after a pause."""
+EARLY_SECONDS = 10.0
+"""A process that ends sooner than this after its start is replaced after a pause."""
 
 PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-"""The pause after the first such death, the second in a row, and so on."""
+"""The pause after the first such end, the second in a row, and so on."""
 
 _log = logs.Log(__name__)
 
 
-class Supervisor:
-    """Keeps `count` processes serving on a bound and listening socket until `stop`.
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a process runs: a Python module, and its arguments."""
 
-    One that has not ended `stop_seconds` after the stop, and five more, is killed.
+    module: str
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What differs between supervisors.
+
+    `replace`: start a program again when it ends, after a pause if it ended early. Otherwise stop all.
+    `kill_seconds`: how long processes may take to stop before they are killed; None for no limit.
+    `listener`: a socket that they inherit. The supervisor closes its own when it stops them.
+    """
+
+    replace: bool
+    kill_seconds: float | None = None
+    listener: socket.socket | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The end of a process. `status` is negative for a signal; `asked` if it had been asked to stop."""
+
+    module: str
+    pid: int
+    status: int
+    asked: bool
+
+
+def log_end(ended: Ended) -> None:
+    """Log the end of a process that was not asked to stop."""
+    _log.error("process_ended", pid=ended.pid, status=ended.status)
+
+
+class Supervisor:
+    """Keeps a process for each of `programs` until `stop`.
+
+    `on_end` is called when one ends that was not asked to. Each has a process group of its own, so that a
+    terminal's Ctrl-C reaches it through the supervisor alone; `child` says how it ends with the supervisor.
     """
 
     def __init__(
-        self, listener: socket.socket, *, count: int, stop: StopSignals, stop_seconds: float
+        self,
+        programs: Sequence[Program],
+        policy: Policy,
+        *,
+        stop: StopSignals,
+        on_end: Callable[[Ended], None] = log_end,
     ) -> None:
-        self._listener = listener
-        self._count = count
-        self._stop_seconds = stop_seconds
-        self._ended: SimpleQueue[_Process | None] = SimpleQueue()
-        self._running: list[_Process] = []
-        self._stopping = threading.Event()
+        self._policy = policy
         self._stop = stop
-        stop.call(lambda: self._ended.put(None))
+        self._on_end = on_end
+        self._starts = [_Start(program) for program in programs]
+        self._running: list[_Process] = []
+        self._events: SimpleQueue[_Process | None] = SimpleQueue()
+        """A process that has ended, or None for a signal."""
+        stop.call(lambda: self._events.put(None))
 
-    def run(self) -> None:
-        """Serve; return when all have ended, which they do on the stop's word or are killed."""
-        for _ in range(self._count):
-            self._start(early_deaths=0)
-        while not self._stop.requested:
-            if (process := self._ended.get()) is not None:
-                self._running.remove(process)
-                if not self._stop.requested:
-                    self._start(early_deaths=process.early_deaths)
-        self._end()
+    def run(self) -> list[Ended]:
+        """Supervise until all have ended; return the ends of those that were not replaced, in order."""
+        ends: list[Ended] = []
+        while not self._stop.requested and not ends:
+            self._start_due()
+            process = self._next_ended(before=min((each.at for each in self._starts), default=None))
+            if process is None:
+                continue
+            ended = self._reap(process, asked=self._stop.requested)
+            if not ended.asked:
+                self._on_end(ended)
+            if ended.asked or not self._policy.replace:
+                ends.append(ended)
+            else:
+                self._starts.append(process.next_start())
+        return ends + self._stop_all()
 
-    def _start(self, *, early_deaths: int) -> None:
-        process = _Process(self._listener, early_deaths=early_deaths)
-        self._running.append(process)
-        _log.info("process_started", pid=process.pid)
-        threading.Thread(target=self._await, args=[process], daemon=True).start()
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for start in [each for each in self._starts if each.at <= now]:
+            self._starts.remove(start)
+            process = _Process(start, self._policy.listener)
+            self._running.append(process)
+            _log.info("process_started", pid=process.pid)
+            threading.Thread(target=self._await, args=[process], daemon=True).start()
 
     def _await(self, process: "_Process") -> None:
-        """Wait for its end; report it when it may be replaced."""
-        status = process.wait()
-        if not self._stopping.is_set():
-            _log.error("process_ended", pid=process.pid, status=status)
-            self._stopping.wait(pause_seconds(process.early_deaths))
-        self._ended.put(process)
+        process.wait()
+        self._events.put(process)
 
-    def _end(self) -> None:
-        """End all; they count two signals within a second as one, and a later one hurries them."""
-        give_up_at = time.monotonic() + self._stop_seconds + 5
-        impatient = False
-        self._stopping.set()
-        # The others have it too: with the last of them gone, clients are refused.
-        self._listener.close()
-        self._send(signal.SIGTERM)
-        while self._running and time.monotonic() < give_up_at:
-            try:
-                process = self._ended.get(timeout=max(give_up_at - time.monotonic(), 0.001))
-            except Empty:
-                break
-            if process is not None:
-                self._running.remove(process)
-            elif self._stop.impatient and not impatient:
-                impatient = True
+    def _next_ended(self, *, before: float | None) -> "_Process | None":
+        """Return the next process that has ended; None after a signal, or when the time has come."""
+        try:
+            return self._events.get(timeout=None if before is None else max(before - time.monotonic(), 0))
+        except Empty:
+            return None
+
+    def _reap(self, process: "_Process", *, asked: bool) -> Ended:
+        self._running.remove(process)
+        return Ended(process.program.module, process.pid, process.wait(), asked)
+
+    def _stop_all(self) -> list[Ended]:
+        """Stop all that run; return their ends in order.
+
+        A process counts two signals within a second as one, and hurries at a later one. Each gets a signal at
+        once, and one when the stop is requested or becomes impatient afterwards.
+        """
+        if self._policy.listener is not None:
+            # The processes have it too: clients are refused when the last of them has ended.
+            self._policy.listener.close()
+        seconds = self._policy.kill_seconds
+        kill_at = None if seconds is None else time.monotonic() + seconds
+        ends: list[Ended] = []
+        passed_on: tuple[bool, bool] | None = None
+        while self._running:
+            wanted = (self._stop.requested, self._stop.impatient)
+            if wanted != passed_on:
+                passed_on = wanted
                 self._send(signal.SIGTERM)
-        self._send(signal.SIGKILL)
+            process = self._next_ended(before=kill_at)
+            if process is not None:
+                ends.append(self._reap(process, asked=True))
+            elif kill_at is not None and time.monotonic() >= kill_at:
+                kill_at = None
+                self._send(signal.SIGKILL)
+        return ends
 
     def _send(self, number: signal.Signals) -> None:
         for process in self._running:
             process.send(number)
 
 
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A program to start at a time of `time.monotonic()`, after so many early ends in a row."""
+
+    program: Program
+    at: float = 0.0
+    early_ends: int = 0
+
+
 class _Process:
-    """One of them. It ends with this one, however that ends: its standard input is a pipe from here.
+    """A program that runs."""
 
-    It has a process group of its own, so that a terminal's Ctrl-C comes from here, too. `early_deaths` are
-    those in a row before its start.
-    """
-
-    def __init__(self, listener: socket.socket, *, early_deaths: int) -> None:
-        self._began_at = time.monotonic()
-        self.early_deaths = early_deaths
+    def __init__(self, start: _Start, listener: socket.socket | None) -> None:
+        self.program = start.program
+        self._early_ends = start.early_ends
+        self._started_at = time.monotonic()
+        # Without -P the current folder would come first where Python looks for modules.
+        python = [sys.executable, "-P", "-m", "schema.runtime.child"]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "orders_api", LISTENER, str(listener.fileno())],
+            [*python, start.program.module, *start.program.arguments],
             stdin=subprocess.PIPE,
-            pass_fds=[listener.fileno()],
+            pass_fds=[] if listener is None else [listener.fileno()],
             process_group=0,
         )
         self.pid = self._process.pid
 
     def wait(self) -> int:
-        """Wait for its end; return how it ended."""
-        status = self._process.wait()
-        early = time.monotonic() < self._began_at + SOON_SECONDS
-        self.early_deaths = self.early_deaths + 1 if early else 0
-        return status
+        """Wait for its end; return its status."""
+        return self._process.wait()
 
     def send(self, number: signal.Signals) -> None:
         """Signal it, unless it has ended."""
         self._process.send_signal(number)
 
+    def next_start(self) -> _Start:
+        """Return when to replace it, which has ended."""
+        early = time.monotonic() < self._started_at + EARLY_SECONDS
+        early_ends = self._early_ends + 1 if early else 0
+        return _Start(self.program, time.monotonic() + pause_seconds(early_ends), early_ends)
 
-def pause_seconds(early_deaths: int) -> float:
-    """Return how long to wait after so many early deaths in a row: not at all after none."""
-    return (0.0, *PAUSES_SECONDS)[min(early_deaths, len(PAUSES_SECONDS))]
 
-
-def end_with_the_parent() -> None:
-    """Have this process stop when the one that started it is gone."""
-
-    def watch() -> None:
-        # Not sys.stdin, whose lock a thread would hold when the interpreter ends.
-        while os.read(0, 64):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="orders-parent", daemon=True).start()
+def pause_seconds(early_ends: int) -> float:
+    """Return how long to wait after so many early ends in a row: not at all after none."""
+    return (0.0, *PAUSES_SECONDS)[min(early_ends, len(PAUSES_SECONDS))]

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -138,6 +139,17 @@ def test_process_that_dies_is_replaced_while_the_others_go_on(
 
     assert len(set(pack.pids) - set(before)) == 1
     assert pack.api.post().status == 201
+
+
+def test_processes_take_no_module_from_the_current_folder(
+    start_api: Callable[..., Any], database_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "falcon.py").write_text("raise SystemExit('not this one')")
+    command = f"cd {tmp_path} && exec {Path(sys.executable).with_name('orders-api')}"
+    api = start_api(database_url, command=["sh", "-c", command], ORDERS_API_PROCESSES=str(COUNT))
+
+    assert api.call("GET", "/healthz").status == 200
+    assert "process_ended" not in api.log
 
 
 def test_processes_end_with_the_one_that_started_them(pack: Pack) -> None:

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import shutil
@@ -9,14 +10,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from schema.embedded import binaries, checkout
+from schema.embedded import binaries, checkout, client
 from schema.embedded.server import Server
 from schema.errors import SettingError
+from tests.cli.conftest import ORDERS
 from tests.embedded.conftest import CHECKOUT, complaints, dispose, query
 
 
 class Commands:
-    """`python -m schema.embedded` in a checkout of its own, with DATABASE_URL unset unless given."""
+    """`orders db …` in a checkout of its own, with DATABASE_URL unset unless given."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -24,7 +26,7 @@ class Commands:
     def __call__(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
         done = subprocess.run(
-            [sys.executable, "-m", "schema.embedded", *arguments],
+            [*ORDERS, "db", *arguments],
             cwd=self.root,
             env={**environment, "PYTHONPATH": str(self.root), **variables},
             capture_output=True,
@@ -88,24 +90,61 @@ def test_psql_of_the_wheel_serves_where_the_machine_has_none(commands: Commands)
     assert (done.returncode, done.stdout) == (0, "1\n")
 
 
-@pytest.mark.slow
-def test_a_backup_names_its_folder_and_the_command_that_restores_it(commands: Commands) -> None:
+def test_psql_gets_every_argument_as_it_is(commands: Commands, folder: Path) -> None:
+    (folder / "psql").write_text('#!/bin/sh\nshift\nprintf "<%s>" "$@"\n')
+    (folder / "psql").chmod(0o755)
+    arguments = ["--help", "-h", "db", "--json", "--version", "", "--", "-c", "SELECT '\n'"]
+
+    done = commands("psql", *arguments, DATABASE_URL="postgresql://elsewhere/orders", PATH=f"{folder}:/bin")
+
+    assert done.stdout == "".join(f"<{argument}>" for argument in arguments)
+
+
+def test_facts_come_as_one_document_each(commands: Commands) -> None:
+    started, url = commands("start", "--json"), commands("url", "--json")
+    stopped, not_running = commands("stop", "--json"), commands("stop", "--json")
+
+    assert (
+        json.loads(started.stdout) == json.loads(url.stdout) == {"url": Server(commands.root / ".data").url}
+    )
+    folder = str(Server(commands.root / ".data").place.folder)
+    assert json.loads(stopped.stdout) == {"folder": folder, "stopped": True}
+    assert json.loads(not_running.stdout) == {"folder": folder, "stopped": False}
+
+
+def test_a_backup_names_the_command_that_puts_it_back(commands: Commands) -> None:
+    url = commands("start").stdout.strip()
+    query(url, "CREATE TABLE kept AS SELECT 42 AS answer")
+
     taken = commands("backup")
     assert (taken.returncode, taken.stderr) == (0, "")
-    command = re.search(r"make restore FROM='(.*/my checkout/backups/\d{8}T\d{6}Z)'\n", taken.stdout)
+    command = re.search(r"orders db restore '(.*/my checkout/backups/\d{8}T\d{6}Z\.dump)'\n", taken.stdout)
     assert command is not None
-    folder = command[1]
-
-    refused = commands("restore", folder)
+    query(url, "UPDATE kept SET answer = 7")
     commands("stop")
-    restored = commands("restore", folder)
+    restored = commands("restore", command[1])
 
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == "the server runs; stop it first: make stop-db\n"
     assert (restored.returncode, restored.stderr) == (0, "")
-    assert "data-before-restore-" in restored.stdout
-    assert restored.stdout.endswith("Start it: make run\n")
-    assert commands("start").returncode == 0
+    assert query(url, "SELECT answer FROM kept") == 42
+    drop = re.search(r"orders db psql -c '(DROP DATABASE .*)'\n", restored.stdout)
+    assert drop is not None
+    aside = drop[1].split('"')[1]
+    assert query(url.replace("/orders?", f"/{aside}?"), "SELECT answer FROM kept") == 7
+    assert commands("psql", "-c", drop[1]).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_backup_is_restored_where_nothing_was(commands: Commands, folder: Path) -> None:
+    query(commands("start").stdout.strip(), "CREATE TABLE kept AS SELECT 42 AS answer")
+    taken = commands("backup", str(folder / "taken"))
+    commands("stop")
+    dispose(Server(commands.root / ".data"))
+    shutil.rmtree(commands.root / ".data")
+
+    restored = commands("restore", str(folder / "taken"))
+
+    assert (taken.returncode, restored.returncode) == (0, 0)
+    assert query(commands("url").stdout.strip(), "SELECT answer FROM kept") == 42
 
 
 def test_outside_a_checkout_an_unset_url_is_a_setting_error_in_one_line(commands: Commands) -> None:
@@ -134,7 +173,7 @@ def test_an_unknown_command_is_answered_with_the_usage(commands: Commands) -> No
     done = commands("explode")
 
     assert done.returncode == 2
-    assert "usage: python -m schema.embedded" in done.stderr
+    assert done.stderr.startswith("orders db: No such command 'explode'. There are: ")
 
 
 def test_the_wheel_is_found_without_being_imported() -> None:
@@ -157,16 +196,25 @@ def test_without_the_wheel_the_setting_error_says_what_to_install() -> None:
     assert "orders-queue[embedded]" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("server", "suiting"), [(15, {15, 16}), (16, {16}), (17, {17, 18, 19}), (18, {18, 19}), (19, {19})]
+)
+def test_a_server_is_dumped_by_programs_from_whose_dumps_it_can_be_restored(
+    server: int, suiting: set[int]
+) -> None:
+    assert {program for program in (0, 14, 15, 16, 17, 18, 19) if client._suits(program, server)} == suiting
+
+
 def test_a_package_that_was_installed_elsewhere_is_no_checkout(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="DATABASE_URL is not set"):
         checkout.root(tmp_path / "schema")
 
 
-@pytest.mark.parametrize("command", [["start"], ["stop"], ["backup"], ["restore", "somewhere"]])
+@pytest.mark.parametrize("command", ["start", "stop", "url"])
 def test_nothing_is_done_to_the_embedded_server_while_a_url_names_another(
-    commands: Commands, command: list[str]
+    commands: Commands, command: str
 ) -> None:
-    done = commands(*command, DATABASE_URL="postgresql://elsewhere/orders")
+    done = commands(command, DATABASE_URL="postgresql://elsewhere/orders")
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("DATABASE_URL is 'set': unset it to ")

@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, make_url, text
 from schema.embedded import address, binaries
 from schema.embedded.server import Server
 from schema.errors import StartError
+from tests.cli.conftest import ORDERS
 from tests.embedded.conftest import (
     CHECKOUT,
     MakeServer,
@@ -254,12 +255,18 @@ def test_the_rows_of_another_major_version_come_along_by_the_commands_shown(
 
     commands = str(caught.value).rpartition("into a new one: ")[2]
     before, after = commands.split(" && ")[:4], commands.split(" && ")[4:]
-    assert after == ["python -m schema.embedded start", "python -m schema.embedded psql -f orders.sql"]
+    assert after == ["orders db restore orders.dump"]
     postgres = address.url(server.place, database="postgres")
     fill = f"{old / 'psql'} -d {postgres!r} -c 'CREATE DATABASE orders'"
     fill += f" && {old / 'psql'} -d {server.url!r} -c 'CREATE TABLE kept AS SELECT 42 AS answer'"
     script = " && ".join([before[0], fill, *before[1:]])
     subprocess.run(["bash", "-c", script], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     url = server.ensure_running()
-    subprocess.run([server.programs / "psql", "-q", "-d", url, "-f", "orders.sql"], cwd=folder, check=True)
+    restored = subprocess.run(
+        [*ORDERS, "db", "restore", "orders.dump"],
+        cwd=folder,
+        env={**os.environ, "DATABASE_URL": url, "PYTHONPATH": str(CHECKOUT)},
+        check=False,
+    )
+    assert restored.returncode == 0
     assert query(url, "SELECT answer FROM kept") == 42

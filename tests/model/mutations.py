@@ -7,11 +7,11 @@ Left out, because no life here can lead to where it would matter:
 
 - The LIMITs of a hundred rows and more, and the order in which they leave rows for later: a life has twenty
   orders and eight workers. Those of SWEEP, PATROL, RETURN_DUE and the pruning of workers are covered by
-  `tests/statements/test_{rescue,retries,workers}.py`; those of RECOVER_CLAIMS, _DECLARE_DEAD and SWEPT by no test.
+  `tests/queue/test_{rescue,retries,workers}.py`; those of RECOVER_CLAIMS, _DECLARE_DEAD and SWEPT by no test.
 - The order in which rows are locked: no statement waits for one.
 - What tells the sessions' locks from other ones in `pg_locks`, except for their database: a life has no other.
 - `schema/queue/idempotency.py`: a second submission under a key waits for the first, and here nobody waits.
-  `tests/statements/test_idempotency.py` covers it, threads and all.
+  `tests/queue/test_idempotency.py` covers it, threads and all.
 """
 
 from collections.abc import Iterator

@@ -9,7 +9,7 @@ from schema.errors import SettingError
 from schema.runtime import settings
 from schema.runtime.settings import Setting
 
-PAGE = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", PAGE, re.MULTILINE))
 
 

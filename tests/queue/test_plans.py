@@ -27,7 +27,7 @@ from schema.queue import (
     retries,
 )
 from schema.queue import workers as workers_module
-from schema.reports import metrics, show
+from schema.reports import lists, metrics, show
 from schema.runtime.connection import Connection
 
 LOAD = """
@@ -85,12 +85,15 @@ PLANS = ["force_custom_plan", "force_generic_plan"]
 
 TYPES = {
     "after": "timestamptz",
+    "at": "timestamptz",
     "attempt": "integer",
     "attempts": "integer[]",
     "errors": "text[]",
     "floor": "bigint",
     "free": "bigint",
     "held": "uuid[]",
+    "key": "text",
+    "limit": "bigint",
     "max_attempts": "integer",
     "oldest_claim_at": "timestamptz",
     "order_id": "uuid",
@@ -99,6 +102,7 @@ TYPES = {
     "outcomes": "text[]",
     "retry_seconds": "double precision[]",
     "since": "timestamptz",
+    "user_id": "text",
     "worker_id": "text",
 }
 
@@ -122,14 +126,17 @@ STATEMENTS: dict[str, tuple[str, set[str]]] = {
     "return due": (retries.RETURN_DUE, {"orders_due"} | BY_KEY),
     "cancel": (cancel._CANCEL, BY_KEY),
     "redrive": (redrive._REDRIVE.replace("%(attempts)s", "5"), BY_KEY),
+    "redrive failed": (redrive._REDRIVE_FAILED.replace("%(attempts)s", "5"), BY_KEY),
     "refusal": (refusal._STATUS, BY_KEY),
     "show": (show._SHOW.replace("%s", "%(order_ids)s"), BY_KEY),
+    "list pending": (lists._PENDING, {"orders_line"}),
+    "list processing": (lists._PROCESSING, BY_START),
     "chores": (due.DUE, {"orders_due"}),
     "metrics": (metrics._TIMES, BY_START | {"orders_line"}),
     "beat": (workers_module._BEAT, BY_KEY),
     "beat with nothing held": (workers_module._BEAT, BY_KEY),
 }
-"""Every statement that reads orders, but for the recount of them all, and the indexes it goes by."""
+"""Every statement that reads orders, but for those that need them all, and the indexes it goes by."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +177,7 @@ class Loaded:
             "free": count,
             "order_ids": (self.binds["order_ids"] * 10)[:count],
             "attempts": [1] * count,
+            "key": "infinity" if "processing" in name else "1900000",
             **({"floor": 0} if "beginning" in name else {}),
             **({"order_ids": [], "attempts": [], "held": []} if "nothing" in name else {}),
         }
@@ -223,6 +231,9 @@ def open_loaded(url: str) -> Loaded:
             "oldest_claim_at": latest,
             "after": value("SELECT min(started_at) FROM orders"),
             "max_attempts": 5,
+            "at": latest,
+            "limit": 51,
+            "user_id": None,
         },
     )
 

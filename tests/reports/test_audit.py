@@ -11,7 +11,7 @@ from schema.reports import audit
 from schema.reports.verdict import DoubleStart, Evidence, SharedTicket, Verdict
 from schema.runtime.connection import Connection
 from schema.states import Outcome
-from tests.statements.conftest import LONG_AGO, Queue
+from tests.rows import LONG_AGO, Queue
 
 
 def at(seconds: float) -> datetime:

@@ -12,7 +12,7 @@ import pytest
 
 import schema.queue
 from schema.states import FINAL, TRANSITIONS, Status
-from tests.statements.test_states import STATEMENTS
+from tests.tables.test_states import STATEMENTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "states.md").read_text()
 MOVES = {(status, move): to for status, moves in TRANSITIONS.items() for move, to in moves.items()}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orders_api.database.pool import Database
-from orders_api.database.showing import Lookup
+from orders_api.database.showing import Showing
 from schema.errors import DatabaseUnavailableError
 from schema.order import NewOrder
 from schema.queue import submit
@@ -39,17 +39,17 @@ def database(database_url: str) -> Iterator[Counted]:
 
 
 @pytest.fixture
-def lookup(database: Counted) -> Lookup:
+def showing(database: Counted) -> Showing:
     """One whose requests wait for their turn as long as it takes."""
-    return Lookup(database, turn_seconds=60)
+    return Showing(database, turn_seconds=60)
 
 
 def test_questions_that_come_during_a_statement_share_the_next_one(
-    lookup: Lookup, database: Counted, connection: Connection, gather: Gather
+    showing: Showing, database: Counted, connection: Connection, gather: Gather
 ) -> None:
     placed = [submit.submit(connection, ORDER) for _ in range(10)]
     asked = [*placed, uuid7(), placed[0]]
-    with gather(lookup._coalescer, lookup.show, first=placed[0], others=asked) as crowd:
+    with gather(showing._coalescer, showing.show, first=placed[0], others=asked) as crowd:
         pass
 
     answers = [future.result(10) for future in crowd.others]
@@ -60,10 +60,10 @@ def test_questions_that_come_during_a_statement_share_the_next_one(
 
 
 def test_all_who_share_a_statement_learn_that_it_failed(
-    lookup: Lookup, connection: Connection, gather: Gather, held_up: Callable[[], list[int]]
+    showing: Showing, connection: Connection, gather: Gather, held_up: Callable[[], list[int]]
 ) -> None:
     order_id = submit.submit(connection, ORDER)
-    with gather(lookup._coalescer, lookup.show, first=order_id, others=[order_id] * 5) as crowd:
+    with gather(showing._coalescer, showing.show, first=order_id, others=[order_id] * 5) as crowd:
         connection.execute("SELECT pg_cancel_backend(%s)", [crowd.pid])
         with pytest.raises(DatabaseUnavailableError):
             crowd.first.result(10)
@@ -72,18 +72,18 @@ def test_all_who_share_a_statement_learn_that_it_failed(
             with pytest.raises(DatabaseUnavailableError):
                 other.result(10)
 
-    assert lookup.show(order_id) is not None
+    assert showing.show(order_id) is not None
 
 
 def test_order_that_was_committed_before_the_question_is_found(
     database: Counted, threads: ThreadPoolExecutor
 ) -> None:
-    lookup = Lookup(database)
+    showing = Showing(database)
 
     def place_and_look(_: int) -> bool:
         with database.connection() as connection:
             order_id = submit.submit(connection, ORDER)
-        return str(order_id) in str(lookup.show(order_id))
+        return str(order_id) in str(showing.show(order_id))
 
     assert all(threads.map(place_and_look, range(500)))
 
@@ -97,12 +97,12 @@ def test_question_that_has_waited_for_its_turn_is_asked_by_itself(
     wait_until: Callable[..., Any],
 ) -> None:
     order_id = submit.submit(connection, ORDER)
-    lookup = Lookup(database, turn_seconds=0.05)
+    showing = Showing(database, turn_seconds=0.05)
     with connect().transaction() as transaction:
         transaction.connection.execute("LOCK TABLE orders")
-        asked = [threads.submit(lookup.show, order_id)]
+        asked = [threads.submit(showing.show, order_id)]
         held_up()
-        asked += [threads.submit(lookup.show, order_id) for _ in range(3)]
+        asked += [threads.submit(showing.show, order_id) for _ in range(3)]
         wait_until(lambda: len(held_up()) == 4)
 
     assert all(str(order_id) in str(future.result(10)) for future in asked)

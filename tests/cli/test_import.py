@@ -95,6 +95,15 @@ def test_orders_of_a_file_are_placed_in_its_order_and_bad_lines_set_aside(
     assert "total_amount is -1" in rejected(file)[1]["reason"]
 
 
+def test_facts_come_as_one_document(file: Path, database_url: str) -> None:
+    first = run(file, "--json", url=database_url, status=1)
+    again = run(file, "--json", url=database_url, status=1)
+
+    facts = {"file": str(file), "placed": 3, "rejected": 2, "rejected_file": f"{file}.rejected.ndjson"}
+    assert json.loads(first.stdout) == {**facts, "imported_before": False}
+    assert json.loads(again.stdout) == {**facts, "imported_before": True}
+
+
 def test_csv_is_imported(tmp_path: Path, database_url: str, connection: Connection) -> None:
     file = tmp_path / "orders.txt"
     file.write_text('user_id,item_ids,total_amount\nada,"[""tea""]",250.75\n')

@@ -8,12 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from orders_api.database.placing import Entrance
+from orders_api.database.placing import OrderOutcomeUnknownError, Placing
 from orders_api.database.pool import REPLY_SECONDS, Database
 from schema.errors import (
     DatabaseUnavailableError,
     OrderNotTakenError,
-    OutcomeUnknownError,
     StatementRefusedError,
 )
 from schema.order import NewOrder
@@ -38,24 +37,29 @@ def database(database_url: str) -> Any:
 
 
 @pytest.fixture
-def entrance(database: Database) -> Entrance:
+def placing(database: Database, submitted: Callable[[], None]) -> Placing:
     """One whose requests wait for their turn as long as it takes."""
-    return Entrance(database, turn_seconds=60)
+    return Placing(database, submitted, turn_seconds=60)
 
 
 def make_order(user_id: str, *item_ids: str) -> NewOrder:
     return NewOrder(user_id, item_ids or ("tea",), Decimal("250.75"))
 
 
+def by(placing: Placing) -> Callable[[NewOrder], UUID]:
+    """Place orders there, for their ids."""
+    return lambda order: placing.place(order).order_id
+
+
 Arrive = Callable[[list[NewOrder]], "list[Future[UUID]]"]
 
 
 @pytest.fixture
-def arrive(entrance: Entrance, gather: Gather) -> Arrive:
+def arrive(placing: Placing, gather: Gather) -> Arrive:
     """Have orders arrive together, behind one of another's."""
 
     def all_at_once(orders: list[NewOrder]) -> "list[Future[UUID]]":
-        with gather(entrance._coalescer, entrance.submit, first=make_order("first"), others=orders) as crowd:
+        with gather(placing._coalescer, by(placing), first=make_order("first"), others=orders) as crowd:
             pass
         assert crowd.first.result(10)
         return crowd.others
@@ -133,7 +137,7 @@ def test_id_that_a_trigger_gives_is_the_one_that_is_told(arrive: Arrive, connect
 
 
 def test_orders_whose_statement_takes_too_long_are_stored_one_by_one(
-    entrance: Entrance,
+    placing: Placing,
     connection: Connection,
     gather: Gather,
     held_up: Callable[[], list[int]],
@@ -141,11 +145,11 @@ def test_orders_whose_statement_takes_too_long_are_stored_one_by_one(
 ) -> None:
     names = ["ada", "bob", "eve"]
     others = [make_order(name) for name in names]
-    with gather(entrance._coalescer, entrance.submit, first=make_order("first"), others=others) as crowd:
+    with gather(placing._coalescer, by(placing), first=make_order("first"), others=others) as crowd:
         # As the server does when the time for a statement is over.
         connection.execute("SELECT pg_cancel_backend(%s)", [crowd.pid])
         assert isinstance(crowd.first.exception(10), DatabaseUnavailableError)
-        wait_until(lambda: not entrance._coalescer._waiting)
+        wait_until(lambda: not placing._coalescer._waiting)
         connection.execute("SELECT pg_cancel_backend(%s)", held_up())
         wait_until(lambda: len(held_up()) == len(names))
 
@@ -154,7 +158,7 @@ def test_orders_whose_statement_takes_too_long_are_stored_one_by_one(
 
 
 def test_order_that_waits_for_a_lock_waits_alone(
-    arrive: Arrive, entrance: Entrance, connection: Connection, connect: Callable[[], Connection]
+    arrive: Arrive, placing: Placing, connection: Connection, connect: Callable[[], Connection]
 ) -> None:
     connection.execute("""
         CREATE TABLE users (user_id text PRIMARY KEY);
@@ -167,7 +171,7 @@ def test_order_that_waits_for_a_lock_waits_alone(
 
         # Before the server would give the statement up.
         assert ada.result(REPLY_SECONDS * 0.8) == users(connect())["ada"]
-        assert entrance.submit(make_order("bob")) == users(connect())["bob"]
+        assert placing.place(make_order("bob")).order_id == users(connect())["bob"]
         assert not eve.done()
 
     assert eve.result(10) == users(connection)["eve"]
@@ -175,6 +179,7 @@ def test_order_that_waits_for_a_lock_waits_alone(
 
 def test_outcome_of_all_is_unknown_when_their_connection_is_lost(
     relay: Any,
+    submitted: Any,
     connection: Connection,
     gather: Gather,
     held_up: Callable[[], list[int]],
@@ -183,14 +188,14 @@ def test_outcome_of_all_is_unknown_when_their_connection_is_lost(
     order = make_order("ada")
     # One connection: no other that was cut too can hide a second try.
     with Database(relay.url, size=1, wait_seconds=10) as database:
-        entrance = Entrance(database, turn_seconds=60)
-        with gather(entrance._coalescer, entrance.submit, first=order, others=[order] * 3) as crowd:
+        placing = Placing(database, submitted, turn_seconds=60)
+        with gather(placing._coalescer, by(placing), first=order, others=[order] * 3) as crowd:
             connection.execute("SELECT pg_cancel_backend(%s)", [crowd.pid])
             assert isinstance(crowd.first.exception(10), DatabaseUnavailableError)
-            wait_until(lambda: not entrance._coalescer._waiting)
+            wait_until(lambda: not placing._coalescer._waiting)
             held_up()
             relay.cut()
 
-            assert {type(other.exception(10)) for other in crowd.others} == {OutcomeUnknownError}
+            assert {type(other.exception(10)) for other in crowd.others} == {OrderOutcomeUnknownError}
 
-        assert entrance.submit(make_order("bob")) == users(connection)["bob"]
+        assert placing.place(make_order("bob")).order_id == users(connection)["bob"]

@@ -1,12 +1,10 @@
 """What a body may be, and in `BAD` all that it may not be."""
 
 import json
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from falcon.testing import TestClient
 
 from schema.intake.parse import MAX_ID_LENGTH, MAX_ITEMS, InvalidOrderError, NotJsonError, parse
 
@@ -124,30 +122,6 @@ def test_bad_body_is_refused_by_name_with_what_is_expected(case: str) -> None:
     assert named in str(caught.value)
     assert "expected" in str(caught.value)
     assert len(str(caught.value)) < 1000
-
-
-def test_bad_body_is_answered_400_as_a_problem_and_nothing_is_stored(
-    client: TestClient, stored: Callable[[], int], submitted: Any
-) -> None:
-    for case, (sent, named) in BAD.items():
-        answer = client.simulate_post("/orders", body=sent, headers={"Content-Type": "application/json"})
-
-        assert answer.status_code == 400, case
-        assert answer.headers["content-type"] == "application/problem+json", case
-        assert answer.json.keys() >= {"type", "title", "status", "detail"}, case
-        assert answer.json["status"] == 400, case
-        assert named in answer.json["detail"], case
-        assert "expected" in answer.json["detail"], case
-
-    assert stored() == 0
-    assert submitted.times == 0
-
-
-def test_problem_lists_each_wrong_field_beside_the_detail(client: TestClient) -> None:
-    answer = client.simulate_post("/orders", json={"user_id": 7, "item_ids": []})
-
-    assert answer.json["type"] == "/problems/invalid-order"
-    assert [error["field"] for error in answer.json["errors"]] == ["user_id", "item_ids", "total_amount"]
 
 
 def test_all_wrong_fields_are_reported_at_once() -> None:

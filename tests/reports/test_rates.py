@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from schema.queue import redrive, tally
-from tests.statements.test_tally import counted, tallied
+from tests.queue.test_tally import counted, tallied
 
 
 def rates(queue: Any) -> tuple[float, float]:

@@ -47,7 +47,7 @@ def port() -> int:
 def run(tmp_path: Path, database_url: str, port: int) -> Iterator[Run]:
     with ExitStack() as stack:
 
-        def start(**settings: str) -> Running:
+        def start(folder: Path | None = None, **settings: str) -> Running:
             log = tmp_path / "said"
             given = {"DATABASE_URL": database_url, "ORDERS_PORT": str(port), **settings}
             with log.open("wb") as stream:
@@ -58,6 +58,7 @@ def run(tmp_path: Path, database_url: str, port: int) -> Iterator[Run]:
                         "import sys; from schema.cli.main import main; sys.exit(main())",
                         "run",
                     ],
+                    cwd=folder,
                     env={**os.environ, **given},
                     stdout=stream,
                     stderr=stream,
@@ -115,6 +116,39 @@ def test_a_bad_setting_of_one_is_the_status_of_all(run: Run) -> None:
 
     assert running.process.wait(timeout=30) == 2
     assert "ORDERS_HANDLER is 'nosuch:work'" in running.said
+
+
+def test_programs_end_with_the_one_that_started_them(run: Run, wait_until: Callable[..., Any]) -> None:
+    running = run()
+    wait_until(lambda: "worker_registered" in running.said and "api_started" in running.said)
+
+    running.process.kill()
+
+    wait_until(lambda: "worker_stopped" in running.said and "api_stopped" in running.said)
+
+
+HANDLER = """
+import atexit, pathlib
+
+def work(order, context):
+    pass
+
+atexit.register(pathlib.Path("ended").touch)
+"""
+
+
+def test_a_handler_is_found_in_the_current_folder_and_nothing_of_ours_is(
+    run: Run, tmp_path: Path, wait_until: Callable[..., Any]
+) -> None:
+    (tmp_path / "falcon.py").write_text("raise SystemExit('not this one')")
+    (tmp_path / "chef.py").write_text(HANDLER)
+    running = run(tmp_path, ORDERS_HANDLER="chef:work")
+    wait_until(lambda: "Ctrl-C" in running.said and "worker_registered" in running.said)
+
+    running.process.send_signal(signal.SIGTERM)
+
+    assert running.process.wait(timeout=30) == 0
+    assert (tmp_path / "ended").exists()
 
 
 def test_a_port_in_use_is_refused_before_anything_starts(run: Run, port: int) -> None:

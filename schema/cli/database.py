@@ -1,0 +1,111 @@
+"""`orders db`: the database itself, started and stopped, looked into, backed up and restored."""
+
+import shlex
+from pathlib import Path
+
+import click
+
+from schema.cli.terminal import answer, document, json_option
+from schema.embedded import checkout, client, dump
+from schema.embedded import restore as restoring
+from schema.embedded.server import Server
+from schema.errors import SettingError, StatementRefusedError
+from schema.intake.progress import shown as show_path
+from schema.queue import tally
+from schema.runtime.config import DatabaseConfig
+from schema.runtime.connection import Connection
+
+
+class _Untouched(click.Command):
+    """A command whose arguments are another program's, `--help` among them."""
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        context.params["arguments"] = tuple(arguments)
+        return []
+
+
+@click.group()
+def db() -> None:
+    """Start, stop, look into, back up and restore the database."""
+
+
+@db.command()
+@json_option
+def start(*, as_json: bool) -> None:
+    """Start the embedded PostgreSQL, and print its URL."""
+    url = _embedded("start").ensure_running()
+    answer(document(url=url), [url], as_json=as_json)
+
+
+@db.command()
+@json_option
+def stop(*, as_json: bool) -> None:
+    """Stop the embedded PostgreSQL."""
+    server = _embedded("stop")
+    stopped = server.stop()
+    line = f"PostgreSQL in {server.place.folder} {'has stopped' if stopped else 'was not running'}"
+    answer(document(folder=server.place.folder, stopped=stopped), [line], as_json=as_json)
+
+
+@db.command("url")
+@json_option
+def show_url(*, as_json: bool) -> None:
+    """Print the URL of the embedded PostgreSQL, running or not."""
+    url = _embedded("show").url
+    answer(document(url=url), [url], as_json=as_json)
+
+
+@db.command(cls=_Untouched, options_metavar="[PSQL'S ARGUMENTS]")
+def psql(arguments: tuple[str, ...]) -> None:
+    """Open psql on the database; all arguments are psql's."""
+    client.current().become("psql", *arguments)
+
+
+@db.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@json_option
+def backup(file: Path | None, *, as_json: bool) -> None:
+    """Back the database up into a file.
+
+    Everything may run meanwhile. FILE must be new; by default it is backups/TIME.dump. It is verified before
+    it gets its name. Grants, owners and settings of the database are not in it.
+    """
+    target = (file or dump.default_path()).absolute()
+    dump.take(client.current(), target)
+    shown = show_path(target)
+    lines = [f"Backed up and verified: {shown}", f"To restore it: orders db restore {shlex.quote(shown)}"]
+    answer(document(file=shown), lines, as_json=as_json)
+
+
+@db.command()
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@json_option
+def restore(file: Path, *, as_json: bool) -> None:
+    """Put a backup in the database's place.
+
+    The database of before is kept under another name. Nobody may be connected to it: stop the API, the
+    workers and psql first.
+    """
+    aside = restoring.restore(client.current(), file, prepare=_prepare)
+    shown = show_path(file)
+    drop = shlex.quote(f'DROP DATABASE "{aside}"')
+    lines = [
+        f"Restored from {shown}",
+        f"The database of before is {aside}. When you are sure: orders db psql -c {drop}",
+    ]
+    answer(document(file=shown, kept_as=aside), lines, as_json=as_json)
+
+
+def _prepare(connection: Connection) -> None:
+    try:
+        tally.forget_floor(connection)
+    except StatementRefusedError as error:
+        # A dump of revision 0004 or older has no tally yet.
+        if not error.is_undefined_table:
+            raise
+
+
+def _embedded(move: str) -> Server:
+    if DatabaseConfig.from_environment().url is not None:
+        raise SettingError("DATABASE_URL", "set", f"unset it to {move} the embedded PostgreSQL")
+    return checkout.server()

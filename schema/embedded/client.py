@@ -1,0 +1,129 @@
+"""PostgreSQL's own programs, run on the database that everything else here uses.
+
+Which psql, pg_dump and pg_restore are the right ones, and how they are told of the database: its password
+goes by the environment, because every user of the machine can read a program's arguments.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NoReturn
+
+from psycopg import conninfo
+
+from schema.embedded import account, binaries, checkout
+from schema.embedded.config import given_environment, terminal_environment
+from schema.errors import SettingError, StartError
+from schema.runtime import startup
+from schema.runtime.config import DatabaseConfig
+
+SESSION = "orders-db"
+"""The `application_name` of our own sessions, which come and go beside those programs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A database, by its libpq `url`, and the `environment` of programs that work on it.
+
+    `programs` is the folder they are in; None stands for the machine's own or, without any, the wheel's.
+    """
+
+    url: str = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)
+    programs: Path | None = None
+
+    def at(self, database: str) -> "Client":
+        """Return the same for another database of the server."""
+        return replace(self, url=conninfo.make_conninfo(self.url, dbname=database))
+
+    def suited(self) -> "Client":
+        """Return the same with programs whose dumps the server can be restored from.
+
+        Raises `StartError` when there are none, or no server.
+        """
+        if self.programs is not None:
+            return self
+        with startup.connect(self.url, name=SESSION) as connection:
+            server = connection.info.server_version // 10_000
+        for path in _candidates("pg_dump"):
+            if _suits(_version(path), server):
+                return replace(self, programs=path.parent)
+        raise StartError(f"there is no pg_dump for PostgreSQL {server}: install its client programs")
+
+    def become(self, name: str, *arguments: str) -> NoReturn:
+        """Replace this process by a program on the database."""
+        path = self._path(name)
+        os.execve(path, [os.fspath(path), self._address(), *arguments], dict(self.environment))  # noqa: S606
+
+    def run(self, name: str, *arguments: str | Path) -> None:
+        """Run a program on the database; raise `StartError` with its last words when it fails."""
+        self._run(name, self._address(), "--no-password", *arguments)
+
+    def run_alone(self, name: str, *arguments: str | Path) -> None:
+        """Do the same without telling it of the database."""
+        self._run(name, *arguments)
+
+    def _run(self, name: str, *arguments: str | Path) -> None:
+        words = [self._path(name), *arguments]
+        try:
+            done = subprocess.run(
+                words, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+            )
+        except OSError as error:
+            raise StartError(f"{name} can't be run: {error}") from error
+        if done.returncode != 0:
+            raise StartError(f"{name} failed: {account.last_lines(done.stderr) or done.returncode}")
+
+    def _path(self, name: str) -> Path:
+        if self.programs is not None:
+            return self.programs / name
+        path = next(_candidates(name), None)
+        if path is None:
+            raise StartError(f"there is no {name}: install PostgreSQL's client, or orders-queue[embedded]")
+        return path
+
+    def _address(self) -> str:
+        parameters = conninfo.conninfo_to_dict(self.url)
+        parameters.pop("password", None)
+        return f"--dbname={conninfo.make_conninfo('', **parameters)}"
+
+
+def current() -> Client:
+    """Return the client of the database at DATABASE_URL, or of this checkout's, started if need be."""
+    url = DatabaseConfig.from_environment().url
+    if url is None:
+        server = checkout.server()
+        return Client(server.ensure_running(), terminal_environment(), server.programs)
+    password = conninfo.conninfo_to_dict(url).get("password")
+    return Client(url, given_environment(**({} if password is None else {"PGPASSWORD": str(password)})))
+
+
+def _candidates(name: str) -> Iterator[Path]:
+    """Yield where the program is: the machine's first, because the wheel's have no TLS and no Kerberos."""
+    found = shutil.which(name)
+    if found is not None:
+        yield Path(found)
+    for major in binaries.MAJORS:
+        with suppress(SettingError):
+            yield binaries.find(major) / name
+
+
+def _version(path: Path) -> int:
+    """Return the major version of a program, 0 if it does not say."""
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"\(PostgreSQL\) (\d+)", done.stdout)
+    return int(found[1]) if found else 0
+
+
+def _suits(program: int, server: int) -> bool:
+    """Tell whether pg_dump and pg_restore of a version suit a server's.
+
+    They must not be older. From 17 on pg_restore makes a setting that older servers do not have, and
+    writes dumps that an older pg_restore can't read.
+    """
+    return program >= server and (program >= 17) == (server >= 17)
