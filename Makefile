@@ -6,14 +6,13 @@ BIN := .venv/bin
 .PHONY: help set-up migrate run run-api run-worker stop-db psql backup restore load bench rescue verify-fcfs chaos mutations protocol check format test test-all test-pooled pin
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 set-up:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, this is %d.%d: try make ... PYTHON=python3.11" % sys.version_info[:2])'
 	@$(PYTHON) .ci/set_up.py
 
-migrate: set-up ## Bring the database to the newest schema revision
-	@$(BIN)/orders migrate
+##@ Run
 
 run: set-up ## Run the database, the API and one worker until Ctrl-C
 	@exec $(BIN)/orders run
@@ -23,6 +22,14 @@ run-api: migrate ## Run the API alone
 
 run-worker: migrate ## Run one worker alone; as many of them at once as you like
 	@exec $(BIN)/orders-worker
+
+load: set-up ## Post ORDERS=1000 orders from CLIENTS=200 at once, wait for them and report
+	@$(BIN)/python bench/load.py
+
+##@ Database
+
+migrate: set-up ## Bring the database to the newest schema revision
+	@$(BIN)/orders migrate
 
 stop-db: set-up ## Stop the embedded database
 	@$(BIN)/orders db stop
@@ -36,33 +43,17 @@ backup: set-up ## Back the database up while it runs; TO=FILE says where
 restore: set-up ## Put a backup in the database's place; FROM=FILE says which
 	@$(BIN)/orders db restore $(if $(FROM),"$$FROM")
 
-load: set-up ## Post ORDERS=1000 orders from CLIENTS=200 at once, wait for them and report
-	@$(BIN)/python bench/load.py
-
-bench: set-up ## Measure speed against floors: QUESTION=drain for one, FULL=1 for the larger sizes
-	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/pip install --quiet --requirement bench/requirements.txt
-	@$(BIN)/python -m bench
-
-rescue: set-up ## Kill 200 workers and measure how long their orders stay theirs
-	@$(BIN)/python bench/rescue.py
-
 verify-fcfs: set-up ## Check that the database's orders were claimed first come, first served, and once
 	@$(BIN)/orders verify-fcfs
 
-chaos: set-up ## Run everything under faults and judge it: DURATION=60 seconds, SEED=, BREAK=, FAULTS=, POOLER=
-	@exec $(BIN)/python -m tests.chaos
+##@ Check
 
-mutations: set-up ## Drop one fence at a time and show which test of the model notices
-	@$(BIN)/python -m tests.model
-
-protocol: set-up ## Check the protocol's model with Spin, and that it breaks without its fences
-	@$(BIN)/python -m tests.protocol
-
-check: set-up ## Check format, lint, types and imports
+check: set-up ## Check format, lint, types and imports; count what one must read to trust the queue
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(PYTHON) .ci/trust.py
 
 format: set-up ## Format the code and mend what the linter can
 	$(BIN)/ruff format
@@ -74,10 +65,30 @@ test: set-up ## Run the tests, on a temporary server of their own
 test-all: set-up ## Run the tests that take longer
 	$(BIN)/pytest -m slow
 
+pin: set-up ## Write the installed versions into constraints.txt
+	$(BIN)/pip freeze --exclude-editable | sed '1i # Every package of a full install, at the version it is tested with. make pin refreshes it.' > constraints.txt
+
+##@ Prove
+
 test-pooled: set-up ## Run the tests through PgBouncer in transaction mode
 	TEST_POOLER=pgbouncer $(BIN)/pytest -m "not slow and not direct"
 
-pin: set-up ## Write the installed versions into constraints.txt
-	$(BIN)/pip freeze --exclude-editable | sed '1i # Every package of a full install, at the version it is tested with. make pin refreshes it.' > constraints.txt
+protocol: set-up ## Check the protocol's model with Spin, and that it breaks without its fences
+	@$(BIN)/python -m tests.protocol
+
+mutations: set-up ## Break one condition of a statement at a time and show what notices
+	@$(BIN)/python -m tests.model
+
+chaos: set-up ## Run everything under faults and judge it: DURATION=60 seconds, SEED=, BREAK=, FAULTS=, POOLER=, REPORT=
+	@exec $(BIN)/python -m tests.chaos
+
+rescue: set-up ## Kill 200 workers and measure how long their orders stay theirs
+	@$(BIN)/python bench/rescue.py
+
+##@ Measure
+
+bench: set-up ## Measure speed against floors: QUESTION=drain for one, FULL=1 for the larger sizes
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/pip install --quiet --requirement bench/requirements.txt
+	@$(BIN)/python -m bench
 
 export SQL TO FROM ORDERS CLIENTS DURATION SEED BREAK FAULTS POOLER REPORT QUESTION FULL

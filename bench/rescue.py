@@ -3,8 +3,8 @@
 `KILLS` (200) workers at default settings, each holding an order, are killed in rounds of ten, every one
 at a random moment of three seconds (`SEED` repeats them); two others live on and finish what comes back.
 Both ends are the database's word on the same machine's clock: when the lost attempt was ended, and when
-the next one was started. Exits 1 if any order was claimable later than the five seconds that the README
-promises, or if the workers did not get orders in time.
+the next one was started. Exits 1 if any order was claimable later than the five seconds that
+docs/guarantees.md promises, or if the workers did not get orders in time.
 """
 
 import math

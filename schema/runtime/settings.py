@@ -159,7 +159,7 @@ MAX_ATTEMPTS = Setting(
     "ORDERS_MAX_ATTEMPTS",
     whole_number(1, 1000),
     default=5,
-    meaning="attempts before an order fails",
+    meaning="attempts before an order fails, and those that a redrive grants",
 )
 BACKOFF_SECONDS = Setting(
     "ORDERS_BACKOFF_SECONDS",

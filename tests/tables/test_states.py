@@ -1,6 +1,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,7 @@ import pytest
 from schema.errors import IllegalMoveError
 from schema.order import Fence
 from schema.queue import cancel, completion, redrive, rescue, retries
+from schema.queue.redrive import Failed
 from schema.states import FINAL, TRANSITIONS, Outcome, Status
 
 
@@ -38,6 +40,7 @@ class Statement:
 
 SPENT = {"attempt_limit": 1}
 ASKED = {"cancel_requested_at": "now"}
+LATER = datetime(2900, 1, 1, tzinfo=UTC)
 P = Status.PROCESSING
 
 STATEMENTS = {
@@ -77,6 +80,12 @@ STATEMENTS = {
     ),
     "redrive": Statement(
         lambda queue, order_id: redrive.redrive(queue.connection, order_id, attempts=5),
+        {Status.FAILED: "redrive"},
+    ),
+    "redrive of many": Statement(
+        lambda queue, order_id: list(
+            redrive.redrive_failed(queue.connection, Failed([order_id], at=LATER), attempts=5)
+        ),
         {Status.FAILED: "redrive"},
     ),
 }
