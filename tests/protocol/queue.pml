@@ -1,5 +1,5 @@
 /* The life of an order from its acceptance to its end, as a model for Spin. The product's side of it:
- * schema/{exchange,completion,unfinished,rescue,retries,workers}.py and
+ * schema/queue/{exchange,completion,endings,rescue,retries,workers}.py and
  * orders_worker/{dispatcher,attempt,commit,transaction}.py; the names are theirs.
  *
  * A d_step is one statement of the database, atomic as PostgreSQL makes it: it skips locked rows and
