@@ -13,7 +13,13 @@ from typing import Any
 
 import pytest
 
-PROGRAM = "import sys; from schema.cli.main import main; sys.exit(main())"
+# Where nohup runs the tests it has SIGHUP ignored, and so would this.
+PROGRAM = """
+import signal, sys
+from schema.cli.main import main
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+sys.exit(main())
+"""
 Run = Callable[..., "Running"]
 
 
@@ -52,12 +58,7 @@ def run(tmp_path: Path, database_url: str, port: int) -> Iterator[Run]:
             given = {"DATABASE_URL": database_url, "ORDERS_PORT": str(port), **settings}
             with log.open("wb") as stream:
                 process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-c",
-                        "import sys; from schema.cli.main import main; sys.exit(main())",
-                        "run",
-                    ],
+                    [sys.executable, "-c", PROGRAM, "run"],
                     cwd=folder,
                     env={**os.environ, **given},
                     stdout=stream,
