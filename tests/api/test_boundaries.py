@@ -54,7 +54,7 @@ def test_killed_at_any_boundary_of_a_post_the_api_leaves_a_whole_order_or_none(
         with Wire(database_url, doom) as wire:
             api = start_api(wire.url)
             assert api.post().status == 201
-            wait_until(lambda: doom.notified == 1 and is_quiet(connection))
+            wait_until(lambda: doom.notified == 1 and is_folded(connection) and is_quiet(connection))
             doom.armed_for = api
             with suppress(ConnectionError, http.client.HTTPException):
                 assert api.post().status == 201
@@ -69,6 +69,11 @@ def test_killed_at_any_boundary_of_a_post_the_api_leaves_a_whole_order_or_none(
 
     # The order's statement and the wake-up's; and the tally's fold, if a second passed between the posts.
     assert list(takewhile(met_both_ways, count(1))) in ([1, 2], [1, 2, 3])
+
+
+def is_folded(connection: Connection) -> bool:
+    """Tell whether the statement that follows the wake-up is over as well: the tally's fold."""
+    return connection.execute("SELECT count(*) FROM tally_changes").fetchone() == (0,)
 
 
 def is_quiet(connection: Connection) -> bool:
