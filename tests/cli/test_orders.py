@@ -106,7 +106,6 @@ def test_texts_of_strangers_can_not_move_the_cursor(orders: Orders, queue: Queue
     assert (one["user_id"], one["item_ids"], one["last_error"]) == (HOSTILE, [HOSTILE], HOSTILE)
 
 
-@pytest.mark.direct  # A terminal and a pooler have nothing to do with each other.
 def test_long_texts_keep_to_the_width_of_a_terminal(database_url: str, queue: Queue) -> None:
     words = "the shop is closed " * 20
     order_id = queue.insert("failed", user_id="u" * 255, item_ids=["i" * 200, "tea"], last_error=words)
@@ -115,8 +114,8 @@ def test_long_texts_keep_to_the_width_of_a_terminal(database_url: str, queue: Qu
     header, order, error = on_terminal("list", url=database_url)
 
     assert max(map(len, [*shown, header, order, error])) == 80
-    assert "".join(line[21:] for line in shown if line.lstrip().startswith("i" * 5)).count("i") == 200 - 59
-    assert " ".join(shown[-10:]).split()[1:][-80:] == words.split()[-80:]
+    values = "".join(line[21:] for line in shown).replace(" ", "")
+    assert all(text.replace(" ", "") in values for text in ("u" * 255, "i" * 200 + ",tea", words))
     assert order.startswith(f"{order_id}  Failed  ")
     assert order.endswith("uuu…")
     assert error.startswith("  the shop is closed")

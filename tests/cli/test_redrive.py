@@ -116,7 +116,6 @@ def test_what_is_for_many_does_not_go_with_one(orders: Orders, queue: Queue, opt
     assert states(queue) == ["failed"]
 
 
-@pytest.mark.direct  # A terminal and a pooler have nothing to do with each other.
 @pytest.mark.parametrize(
     ("answer", "status", "left"), [("y", 0, "pending"), ("n", 1, "failed"), ("", 1, "failed")]
 )

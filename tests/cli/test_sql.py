@@ -68,6 +68,7 @@ def test_a_statement_runs_in_psql_with_its_binds(orders: Orders, queue: Queue, d
     assert queue.status(order_id) == "cancelled"
 
 
+@pytest.mark.direct  # What it prepares stays in the session.
 def test_every_statement_is_one_to_the_database(queue: Queue) -> None:
     for statement in statements():
         text = statement.sql
