@@ -1,4 +1,4 @@
-"""What a handler knows of its attempt, besides the order, and what it may write through."""
+"""What a handler is given beside the order: `orders_worker.handler.Context` has the words for its author."""
 
 from typing import Any
 
@@ -9,11 +9,7 @@ from schema.order import Claim
 
 
 class Context:
-    """One attempt, as its handler sees it.
-
-    `attempt` counts from 1. `deadline` is on the clock of `time.monotonic()`, None for no limit: what is
-    not returned by then is given up.
-    """
+    """One attempt, as its handler sees it."""
 
     __slots__ = ("_cancel_requested", "_checkout", "_order_id", "attempt", "deadline")
 
@@ -26,24 +22,18 @@ class Context:
 
     @property
     def idempotency_key(self) -> str:
-        """The same in every attempt of the order: give it to services outside, that they do a thing once."""
+        """The order's id: the same in every attempt."""
         return str(self._order_id)
 
     @property
     def cancel_requested(self) -> bool:
-        """Whether somebody asked for the order to be cancelled, or the attempt was given up."""
+        """Whether the order is to be cancelled, or the attempt was abandoned."""
         return self._cancel_requested
 
     def request_cancel(self) -> None:
-        """Let the handler know that its work is not wanted any more."""
+        """Tell the handler that its work is not wanted any more."""
         self._cancel_requested = True
 
     def transaction(self) -> psycopg.Connection[Any]:
-        """Return the connection whose writes commit together with the order's completion, or not at all.
-
-        Opened on first use, the same one ever after; it works as `with context.transaction() as
-        connection:` too. Commit and rollback on it raise. It has the server's attention: after 0.8 leases
-        without a statement the server ends it and the attempt fails, so open it late. Keep nothing of it
-        beyond the handler's return: the next order's handler gets the same connection.
-        """
+        """Return the attempt's connection, whose transaction commits with the completion."""
         return self._checkout.connection()
