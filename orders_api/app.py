@@ -15,12 +15,12 @@ from orders_api.resources.orders import BatchResource, OrderResource, OrdersReso
 
 
 def create_app(
-    database: Database, submitted: Callable[[], None], *, simulated_seconds: float
+    database: Database, on_commit: Callable[[], None], *, simulated_seconds: float
 ) -> falcon.App[falcon.Request, falcon.Response]:
-    """Return the application. `submitted` is called after each commit of new orders and must not block."""
+    """Return the application. `on_commit` is called after each commit of new orders and must not block."""
     app = falcon.App(middleware=[RequestId()])
     problems.install(app)
-    placing = Placing(database, submitted)
+    placing = Placing(database, on_commit)
     metrics = MetricsResource(database, simulated_seconds)
     app.add_route("/orders", OrdersResource(placing))
     app.add_route("/orders/batch", BatchResource(placing))

@@ -25,7 +25,7 @@ class Placed:
 
 
 class Fence(NamedTuple):
-    """What, together with the worker's id, names one claim of one order."""
+    """Names one claim of an order, together with the worker's id."""
 
     order_id: UUID
     attempt: int

@@ -47,7 +47,7 @@ TRANSITIONS: dict[Status, dict[str, Status]] = {
 """
 
 ATTEMPTS_CEILING = 1_000_000
-"""No order is claimed more often. Without its CASE in `queue/endings` an order there could never end."""
+"""No order is claimed more often. The CASE in `queue/endings` ends one there: CHECKs refuse all else."""
 
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 """In these states an order has a `finished_at`, and no worker changes it. Only a redrive leads out of one."""

@@ -106,7 +106,8 @@ class Attempt:
             return self.replaced
 
     def ending(self, outcome: Outcome, error: str | None = None) -> Ending:
-        """Return how this attempt ends if it ends so; a retry's backoff grows with the attempts spent."""
+        """Build the `Ending` for an outcome. A retry's backoff grows with the attempts spent."""
+        # Since the first claim, a release or a redrive: these raise the limit.
         spent = self.claim.attempt - (self.claim.attempt_limit - self._settings.max_attempts)
         seconds = backoff(max(spent, 1), base_seconds=self._settings.backoff_seconds)
         return Ending(self.fence, outcome, error, retry_seconds=seconds)

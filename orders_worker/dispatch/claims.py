@@ -15,7 +15,7 @@ from schema.queue.workers import Registration
 class Holding:
     """The claims of one moment.
 
-    No claim of `worker_id`, also one still under way, is older than `oldest_claim_at`.
+    Every claim of `worker_id`, even one whose answer has not arrived, was made at `oldest_claim_at` or later.
     """
 
     worker_id: str
@@ -24,7 +24,10 @@ class Holding:
 
 
 class Claims:
-    """Changed by the dispatcher's thread alone, read by any."""
+    """Changed by the dispatcher's thread alone, read by any.
+
+    `since` is the database's time of the last exchange whose answer arrived.
+    """
 
     def __init__(self, registration: Registration) -> None:
         self._lock = threading.Lock()

@@ -108,8 +108,11 @@ class Finished:
 
 
 def _report(ending: Ending, *, lost: bool, attempt_limit: int) -> None:
+    if lost:
+        _log.warning("claim_lost", order_id=ending.fence.order_id, attempt=ending.fence.attempt)
+        return
     _log.info(
-        "claim_lost" if lost else f"attempt_{ending.outcome}",
+        f"attempt_{ending.outcome}",
         order_id=ending.fence.order_id,
         attempt=ending.fence.attempt,
         attempt_limit=attempt_limit,

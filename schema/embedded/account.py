@@ -27,7 +27,7 @@ _USERADD_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user with a name, which peer authentication needs. `switch`: we are root and this user isn't."""
+    """A user with a name, which peer authentication needs. `switch`: we are root and must change to it."""
 
     name: str
     uid: int

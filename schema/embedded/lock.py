@@ -22,7 +22,7 @@ def locked(path: Path, account: Account) -> Iterator[None]:
         _acquire(file, path)
         yield
     finally:
-        # Unlocked by word: a process that was forked meanwhile has a copy of the descriptor.
+        # Unlocked explicitly: a process that was forked meanwhile has a copy of the descriptor.
         fcntl.flock(file, fcntl.LOCK_UN)
         os.close(file)
 

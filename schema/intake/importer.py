@@ -49,8 +49,8 @@ def import_file(
     `again`. Entries that are no orders, or that the database refuses, go to `rejects_path`. `on_chunk` is
     called after each commit.
 
-    Raises `import_ledger.ImportStateError`, also if the file is changed meanwhile,
-    `rejects.RejectsInTheWayError`, `order_files.UnreadableFileError`, or `DatabaseError`. What was committed
+    Raises `progress.ImportStateError`, also if the file is changed meanwhile, `files.UnreadableFileError`,
+    `rejected.RejectsInTheWayError`, or `DatabaseError`. What was committed
     by then stays placed.
     """
     with path.open("rb") as file:

@@ -37,8 +37,8 @@ class Exchanged:
 
 
 # One UPDATE moves both, each row by its own state: a second one would read and check all constraints again,
-# which is a sixth of an exchange of one. No joins: a generic plan makes them loops within loops, quadratic in
-# the slots. `IS TRUE` keeps the pairs a hash table instead, and `width_bucket` halves its way to a ticket.
+# a sixth of the cost of an exchange of one. No joins: a generic plan nests loops, quadratic in the slots.
+# `IS TRUE` makes the pairs a hash table instead; `width_bucket` is a binary search in the tickets.
 EXCHANGE = """
 WITH finished AS MATERIALIZED (
     SELECT order_id, attempt
