@@ -25,7 +25,7 @@ class StartError(OrdersError):
 
 
 class DatabaseError(OrdersError):
-    """A statement failed. Which of the three classes below it is says what that means for the caller."""
+    """A statement failed: unavailable, outcome unknown or refused, which are the three classes below."""
 
 
 class DatabaseUnavailableError(DatabaseError):

@@ -18,6 +18,7 @@ PAUSE_SECONDS = 0.01
 IDLE_SECONDS = 3600.0
 RETRY_SECONDS = 1.0
 FOLD_SECONDS = 1.0
+STOP_SECONDS = 2.0
 
 _log = logs.Log(__name__)
 
@@ -48,7 +49,7 @@ class Notifier:
 
     def __exit__(self, *_: object) -> None:
         """End the thread. A wake-up that is not sent by now is left to the workers' poll."""
-        self._loop.stop()
+        self._loop.stop(STOP_SECONDS)
 
     def notify(self) -> None:
         """Ask for a wake-up; return at once."""
@@ -58,8 +59,6 @@ class Notifier:
     def _turn(self) -> float:
         if not self._wanted:
             return IDLE_SECONDS
-        if (seconds := self._database.retry_at - time.monotonic()) > 0:
-            return seconds
         self._wanted = False
         connection = self._database.connection()
         wake.notify(connection)

@@ -140,7 +140,7 @@ class Attempt:
             self._checkout.check_in()
 
     def _complete(self) -> Result:
-        connection = self._checkout.open
+        connection = self._checkout.current
         if connection is None:
             return Completed()
         connection.reclaim()

@@ -131,7 +131,7 @@ class Checkout:
         self._over = False
 
     @property
-    def open(self) -> HandlerConnection | None:
+    def current(self) -> HandlerConnection | None:
         """The connection, None before the first use and after the end."""
         return self._connection
 

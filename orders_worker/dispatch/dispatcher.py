@@ -26,6 +26,10 @@ IDLE_SECONDS = 60.0
 ROUND_SECONDS = 150.0
 """How long a round may take at most, with a database that answers nothing in time."""
 
+WAITING_ENDS = 4
+"""Ends for each slot that may wait to be written before nothing new is claimed. More than one wait only while
+rows are locked or a user's trigger undoes what is written."""
+
 _log = logs.Log(__name__)
 
 
@@ -87,7 +91,10 @@ class Dispatcher:
         return self._shutdown.over() or (self._shutdown.requested and not self._claims)
 
     def _free(self) -> int:
-        return 0 if self._shutdown.requested else self._slots.free
+        """Return how many orders to claim: none while too many ends wait to be written."""
+        if self._shutdown.requested or len(self._finished) >= WAITING_ENDS * self._slots.count:
+            return 0
+        return self._slots.free
 
     def _waits_for_the_database(self) -> bool:
         return self._free() > 0 or bool(self._finished) or self._exchanger.is_dead

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from orders_worker.attempt.attempt import Attempt, AttemptSettings
+from orders_worker.attempt.attempt import Attempt, AttemptSettings, error_text
 from orders_worker.dispatch.claims import Claims
 from orders_worker.dispatch.finished import Finished
 from orders_worker.dispatch.floor import Floor
@@ -144,7 +144,9 @@ class Exchanger:
             try:
                 self._exchange(connection, finished=[fence], free=0)
             except StatementRefusedError as error:
-                self._finished.end(self._claims[fence].ending(Outcome.RAISED, str(error)))
+                self._finished.end(
+                    self._claims[fence].ending(Outcome.RAISED, error_text(error.__cause__ or error))
+                )
         for ending in self._finished.endings:
             try:
                 self._finished.write(connection, [ending])

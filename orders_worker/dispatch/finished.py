@@ -36,8 +36,8 @@ class Finished:
         self._reported: set[Fence] = set()
         self.fresh = False
 
-    def __bool__(self) -> bool:
-        return bool(self._ended_at)
+    def __len__(self) -> int:
+        return len(self._ended_at)
 
     @property
     def completed(self) -> list[Fence]:

@@ -48,7 +48,7 @@ class Heartbeat:
             self._turn,
             failed=self._database.failed,
             ended=self._database.close,
-            pause=Waker(lambda: self._database.open),
+            pause=Waker(lambda: self._database.current),
         )
 
     def _turn(self) -> float:

@@ -56,6 +56,7 @@ class Housekeeping:
         self._detector = FailureDetector()
         self._detected = Detected(Due(), counts=False)
         self._patrolled: datetime | None = None
+        self._patrol_at = 0.0
         self._warned = False
         self._suspects: list[str] = []
         self._tick_at = 0.0
@@ -81,16 +82,17 @@ class Housekeeping:
             self._turn,
             failed=self._failed,
             ended=self._database.close,
-            pause=Waker(lambda: self._database.open),
+            pause=Waker(lambda: self._database.current),
         )
 
     def _turn(self) -> float:
         logs.bind(worker_id=self._worker_id())
         connection = self._database.connection()
-        if connection.notified():
-            self._on_orders()
         if time.monotonic() >= self._tick_at:
             self._tick_at = time.monotonic() + self._tick(connection)
+        # After the tick: a notification that comes during a statement does not end the pause.
+        if connection.notified():
+            self._on_orders()
         self._database.succeeded()
         return self._tick_at - time.monotonic()
 
@@ -100,6 +102,14 @@ class Housekeeping:
 
     def _opened(self) -> Connection:
         connection = self._connect()
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: Connection) -> None:
         self._due_at["check_schema"] = 0.0
         if connection.direct:
             wake.listen(connection)
@@ -107,7 +117,6 @@ class Housekeeping:
             self._warned = True
             _warn_of_the_pooler(connection)
         self._on_orders()
-        return connection
 
     def _tick(self, connection: Connection) -> float:
         """Do every chore that is due once; return after how many seconds to do so again.
@@ -160,10 +169,12 @@ class Housekeeping:
         return retries.return_due(connection) if self._detected.due.retries else 0
 
     def _patrol(self, connection: Connection) -> int:
+        if self._patrolled is None:
+            self._patrol_at = self._due_at["patrol"]
         patrolled = rescue.patrol(connection, after=self._patrolled)
         self._patrolled = patrolled.reached
-        if patrolled.reached is not None:
-            self._due_at["patrol"] = 0.0  # the next page, at the next tick
+        # The next page comes at the next tick, the next round so long after the beginning of this one.
+        self._due_at["patrol"] = self._patrol_at if patrolled.reached is None else 0.0
         if patrolled.moved:
             _log.info("orders_rescued", count=patrolled.moved)
         return patrolled.moved

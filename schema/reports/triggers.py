@@ -9,14 +9,14 @@ SELECT tgname
 FROM pg_trigger
 WHERE tgrelid = 'orders'::regclass
   AND NOT tgisinternal
-  AND tgenabled <> 'D'
+  AND tgenabled IN ('O', 'A')
   AND tgtype & 19 = 19
 UNION ALL
 SELECT rulename
 FROM pg_rewrite
 WHERE ev_class = 'orders'::regclass
   AND ev_type = '2'
-  AND ev_enabled <> 'D'
+  AND ev_enabled IN ('O', 'A')
 ORDER BY 1
 """
 

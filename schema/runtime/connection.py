@@ -112,11 +112,14 @@ class DriverConnection(psycopg.Connection[tuple[Any, ...]]):
         except (psycopg.OperationalError, DatabaseUnavailableError, OutcomeUnknownError) as error:
             connection.close()
             raise unavailable(error) from error
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 
 class Connection(DriverConnection):
-    """The connection that statements take. Its calls raise `DatabaseError`s, never psycopg's errors."""
+    """The connection that statements take: what it executes raises `DatabaseError`s, not psycopg's errors."""
 
     def execute(
         self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool = False

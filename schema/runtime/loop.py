@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 STOP_SECONDS = 5.0
-"""How long `stop` waits for the turn that is under way."""
+"""How long `stop` waits for the turn that is under way, unless it is told otherwise."""
 
 
 class Pause(Protocol):
@@ -28,8 +28,8 @@ def _nothing() -> None:
 class Loop:
     """Runs `turn` again and again; it returns how many seconds to pause before the next turn.
 
-    What it raises goes to `failed`, which returns the pause instead. `ended` runs after the last turn, in
-    the loop's thread.
+    What it raises goes to `failed`, which returns the pause instead; that one nothing but `stop` cuts short.
+    `ended` runs after the last turn, in the loop's thread.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Loop:
         self._failed = failed
         self._ended = ended
         self._pause = pause
-        self._stopped = False
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -56,18 +56,22 @@ class Loop:
         """Begin the next turn now, or as soon as the present one is over. Any thread may call it."""
         self._pause.wake()
 
-    def stop(self) -> None:
-        """End after the present turn, and wait for it up to `STOP_SECONDS`."""
-        self._stopped = True
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """End after the present turn, and wait for that up to `seconds`."""
+        self._stopped.set()
         self._pause.wake()
-        self._thread.join(STOP_SECONDS)
+        self._thread.join(seconds)
 
     def _run(self) -> None:
-        while not self._stopped:
-            try:
-                seconds = self._turn()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next turn tries again
-                seconds = self._failed(error)
-            self._pause.wait(seconds)
-        self._ended()
-        self._pause.close()
+        try:
+            while not self._stopped.is_set():
+                self._run_once()
+        finally:
+            self._ended()
+            self._pause.close()
+
+    def _run_once(self) -> None:
+        try:
+            self._pause.wait(self._turn())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next turn tries again
+            self._stopped.wait(self._failed(error))

@@ -39,7 +39,7 @@ class Reconnecting:
         self.retry_at = 0.0
 
     @property
-    def open(self) -> Connection | None:
+    def current(self) -> Connection | None:
         """The connection, None while there is none."""
         return self._connection
 
