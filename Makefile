@@ -1,6 +1,8 @@
 # Needs Python 3.11 or later with its venv module; everything else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests mostly wait: four processes of them, each with a server of its own, keep two cores busy.
+PARALLEL := --numprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help set-up migrate run run-api run-worker stop-db psql backup restore load bench rescue verify-fcfs chaos mutations protocol check format test test-all test-pooled pin
@@ -60,18 +62,21 @@ format: set-up ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix
 
 test: set-up ## Run the tests, on a temporary server of their own
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" $(PARALLEL)
 
 test-all: set-up ## Run the tests that take longer
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow $(PARALLEL)
 
 pin: set-up ## Write the installed versions into constraints.txt
 	$(BIN)/pip freeze --exclude-editable | sed '1i # Every package of a full install, at the version it is tested with. make pin refreshes it.' > constraints.txt
 
 ##@ Prove
 
+# Debian's pgbouncer is where an ordinary user's PATH does not lead.
+test-pooled chaos: export PATH := $(PATH):/usr/sbin:/usr/local/sbin
+
 test-pooled: set-up ## Run the tests through PgBouncer in transaction mode
-	TEST_POOLER=pgbouncer $(BIN)/pytest -m "not slow and not direct"
+	TEST_POOLER=pgbouncer $(BIN)/pytest -m "not slow and not direct" $(PARALLEL)
 
 protocol: set-up ## Check the protocol's model with Spin, and that it breaks without its fences
 	@$(BIN)/python -m tests.protocol

@@ -36,9 +36,11 @@ for _name in [name for name in os.environ if name.startswith(("ORDERS_", "PG")) 
 
 
 def pytest_configure() -> None:
-    """Take signals as usual: in the background a shell ignores SIGINT, for all that the tests start too."""
+    """Take signals as usual: a shell's background job ignores SIGINT, and nohup SIGHUP."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:

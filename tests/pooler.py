@@ -1,6 +1,5 @@
 """A PgBouncer of the tests' own in front of a server, in transaction mode unless told otherwise."""
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -162,8 +161,7 @@ def _program() -> str:
 
 
 def _found() -> str | None:
-    # Debian puts it where the path of an ordinary user doesn't lead.
-    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    return shutil.which("pgbouncer")
 
 
 def _quoted(value: object) -> str:

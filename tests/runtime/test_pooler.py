@@ -184,15 +184,15 @@ def test_handler_waits_while_the_pool_is_full(start_pooler: StartPooler, databas
 
 
 def test_database_that_the_pooler_can_t_reach_is_unavailable(
-    tmp_path_factory: pytest.TempPathFactory,
+    start_pooler: StartPooler, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     nothing = conninfo.make_conninfo(
         host=str(tmp_path_factory.mktemp("nothing")), user="orders", dbname="orders"
     )
-    with Pooler(nothing) as pooler:
-        for _ in range(2):
-            with pytest.raises(DatabaseUnavailableError):
-                Connection.open(pooler.url, name="test")
+    pooler = start_pooler(nothing)
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailableError):
+            Connection.open(pooler.url, name="test")
 
 
 def test_parameter_that_poolers_refuse_is_named(url: str) -> None:
