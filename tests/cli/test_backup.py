@@ -444,13 +444,13 @@ def test_without_programs_on_the_machine_the_wheels_serve(
 
 
 @pytest.fixture
-def old_server_url() -> Iterator[str]:
+def old_server_url(store: Path) -> Iterator[str]:
     """A PostgreSQL of the major version before ours that the wheel has."""
-    programs = binaries.find(16)
     with tempfile.TemporaryDirectory(prefix="orders-old-") as name:
         folder = Path(name)
         folder.chmod(0o777)
         user = account.for_folder(folder)
+        programs = binaries.reachable(binaries.find(16), user, store=store.with_name("store-16"))
         user.run([programs / "initdb", "-D", folder / "data", "-U", "orders", "-A", "trust", "-E", "UTF8"])
         options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
         pg_ctl = [programs / "pg_ctl", "-D", folder / "data", "-w"]

@@ -30,5 +30,6 @@ def test_every_call_does_what_the_model_says(real: RealQueue) -> None:
 
 @pytest.mark.slow
 @pytest.mark.direct
+@pytest.mark.timeout(2400)  # beside other tests, on two cores
 def test_every_call_does_what_the_model_says_in_longer_lives_too(real: RealQueue) -> None:
     run(real, examples=500, steps=60)
