@@ -12,21 +12,18 @@ import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from psycopg import conninfo
 
-from schema import migrate
-from schema.embedded.server import Server
 from schema.runtime.connection import Connection
+from tests.databases import Databases
 from tests.pooler import Pooler, is_installed
+from tests.servers import reachable_folder, temporary_server
 
 pytest_plugins = ["tests.rows"]
 
@@ -54,66 +51,64 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> No
 
 
 @pytest.fixture(scope="session")
-def server_url() -> Iterator[str]:
+def store() -> Iterator[Path]:
+    """Where servers keep what their user can't reach elsewhere: not in the store of the machine."""
+    with reachable_folder("orders-test-store-") as folder:
+        yield folder / "store"
+
+
+@pytest.fixture(scope="session")
+def server_url(store: Path) -> Iterator[str]:
     if TEST_DATABASE_URL:
         yield TEST_DATABASE_URL
         return
-    home = Path(tempfile.mkdtemp(prefix="orders-test-"))
-    home.chmod(0o755)
     # What survives a power cut is not what these tests ask; the embedded server's own tests leave it on.
-    server = Server(home, settings={"fsync": "off"})
-    try:
+    with temporary_server(store=store, fsync="off") as server:
         yield server.ensure_running()
-    finally:
-        server.stop(mode="immediate")
-        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def template(server_url: str) -> Iterator[str]:
-    """A migrated database that every test's own is a copy of."""
-    name = f"orders_template_{secrets.token_hex(4)}"
-    with psycopg.connect(server_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-    migrate.upgrade(conninfo.make_conninfo(server_url, dbname=name))
-    yield name
-    with psycopg.connect(server_url, autocommit=True) as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture(scope="session")
-def way(server_url: str) -> Iterator[Callable[[str], str]]:
-    """Turn a URL of the server's into the one that tests use: the same, or one through the pooler."""
+def common_pooler(server_url: str) -> Iterator[Pooler | None]:
+    """The pooler that every test's database is reached through, if any."""
     if not TEST_POOLER:
-        yield lambda url: url
+        yield None
         return
     assert TEST_POOLER == "pgbouncer", f"TEST_POOLER is {TEST_POOLER!r}, expected pgbouncer"
     with Pooler(server_url) as pooler:
-        yield pooler.through
+        yield pooler
+
+
+@pytest.fixture(scope="session")
+def way(common_pooler: Pooler | None) -> Callable[[str], str]:
+    """Turn a URL of the server's into the one that tests use: the same, or one through the pooler."""
+    return common_pooler.through if common_pooler else lambda url: url
+
+
+@pytest.fixture(scope="session")
+def spare_databases(server_url: str, common_pooler: Pooler | None) -> Iterator[Databases]:
+    databases = Databases(server_url, prefix=f"orders_test_{secrets.token_hex(4)}", pooler=common_pooler)
+    yield databases
+    databases.close()
+
+
+@pytest.fixture(scope="session")
+def template(spare_databases: Databases) -> str:
+    """The migrated database that every test's own is a copy of."""
+    return spare_databases.template
 
 
 @pytest.fixture
-def database_url(server_url: str, template: str, way: Callable[[str], str]) -> Iterator[str]:
+def database_url(spare_databases: Databases, way: Callable[[str], str]) -> Iterator[str]:
     """A migrated database of the test's own."""
-    with _database(server_url, f"TEMPLATE {template}") as url:
+    with spare_databases.migrated() as url:
         yield way(url)
 
 
 @pytest.fixture
-def empty_database_url(server_url: str, way: Callable[[str], str]) -> Iterator[str]:
+def empty_database_url(spare_databases: Databases, way: Callable[[str], str]) -> Iterator[str]:
     """A database that no migration has touched."""
-    with _database(server_url, "") as url:
+    with spare_databases.empty() as url:
         yield way(url)
-
-
-@contextmanager
-def _database(server_url: str, options: str) -> Iterator[str]:
-    name = f"orders_test_{secrets.token_hex(6)}"
-    with psycopg.connect(server_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name} {options}")
-    yield conninfo.make_conninfo(server_url, dbname=name)
-    with psycopg.connect(server_url, autocommit=True) as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -108,6 +108,11 @@ class Pooler:
             answer = console.execute(command)
             return answer.fetchall() if answer.description else []
 
+    def forget(self, database: str) -> None:
+        """Close its sessions in that database, and whatever its clients hold there."""
+        self.command(f"KILL {database}")
+        self.command(f"RESUME {database}")
+
     @property
     def socket_path(self) -> str:
         return str(self._folder / f".s.PGSQL.{PORT}")

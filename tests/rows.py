@@ -1,6 +1,6 @@
 """An order in any legal state, a worker in any condition, and the statements with their usual arguments."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -9,7 +9,6 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg import conninfo
 from psycopg.rows import dict_row, namedtuple_row
 
 from schema.order import Claim, Fence
@@ -37,36 +36,6 @@ SHAPES: dict[str, dict[str, Any]] = {
     "cancelled": {"finished_at": "now", "cancel_requested_at": "now"},
 }
 """What a row of each state needs besides an order's own columns."""
-
-
-RESET = """
-SET client_min_messages = warning;
-DROP TABLE IF EXISTS ledger, invoices;
-TRUNCATE orders;
-DELETE FROM attempts;
-DELETE FROM workers;
-DELETE FROM idempotency_keys;
-DELETE FROM queue;
-INSERT INTO queue DEFAULT VALUES;
-ALTER SEQUENCE orders_seq_seq RESTART;
-"""
-
-
-@pytest.fixture(scope="session")
-def common_database_url(server_url: str, template: str) -> Iterator[str]:
-    name = f"{template}_common"
-    with psycopg.connect(server_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        yield conninfo.make_conninfo(server_url, dbname=name)
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def database_url(common_database_url: str, way: Callable[[str], str]) -> Iterator[str]:
-    """A migrated database without rows; the same one each time, for making one takes longer than a test."""
-    yield way(common_database_url)
-    with psycopg.connect(common_database_url, autocommit=True) as admin:
-        admin.execute(RESET)
 
 
 class Queue:

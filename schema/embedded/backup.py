@@ -31,7 +31,7 @@ def take(server: Server, target: Path | None = None) -> Path:
         raise StartError(f"{target} exists and isn't an empty folder: name another one")
     writer = _writer(target, server.place.account)
     writer.run(["mkdir", "-p", target.parent])
-    programs = binaries.reachable(server.programs, writer)
+    programs = binaries.reachable(server.programs, writer, store=server.place.store)
     options = ["--wal-method=stream", "--checkpoint=fast", f"--manifest-checksums={manifest.CHECKSUMS}"]
     writer.run([programs / "pg_basebackup", f"--pgdata={target}", *options, f"--dbname={url}"])
     manifest.verify(target, server.programs)
@@ -78,7 +78,7 @@ def _copy(source: Path, place: Place, *, programs: Path) -> None:
         raise StartError(f"copying {source} failed: tar ended with status {reader.returncode}")
     # The backup may have been carried about; PostgreSQL takes a folder of this mode only.
     place.account.run(["chmod", "0700", fresh])
-    programs = binaries.reachable(programs, place.account)
+    programs = binaries.reachable(programs, place.account, store=place.store)
     place.account.run([programs / "initdb", "--sync-only", f"--pgdata={fresh}"])
     cluster.put(fresh, place.restored)
 

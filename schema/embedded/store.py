@@ -6,16 +6,15 @@ from pathlib import Path
 STORE = Path("/var/lib/orders-queue")
 
 
-def make() -> Path:
-    """Return the folder, made if it isn't there: never half-made, whatever the umask."""
-    if not STORE.exists():
-        fresh = Path(tempfile.mkdtemp(prefix=f"{STORE.name}.", dir=STORE.parent))
+def make(store: Path) -> None:
+    """Make the folder if it isn't there: never half-made, whatever the umask."""
+    if not store.exists():
+        fresh = Path(tempfile.mkdtemp(prefix=f"{store.name}.", dir=store.parent))
         fresh.chmod(0o755)
         try:
-            fresh.rename(STORE)
+            fresh.rename(store)
         except OSError:
             fresh.rmdir()
             # Another process may have made it first, and have put something there.
-            if not STORE.is_dir():
+            if not store.is_dir():
                 raise
-    return STORE

@@ -4,11 +4,9 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ import pytest
 from schema import migrate
 from schema.embedded.server import Server
 from schema.runtime.connection import Connection
+from tests.servers import temporary_server
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}
 MEBIBYTE = 1024 * 1024
@@ -332,13 +331,9 @@ def test_restart_of_the_server_under_load_gives_503_at_worst_and_loses_nothing(
 
 
 @pytest.fixture
-def own_server() -> Iterator[Server]:
-    home = Path(tempfile.mkdtemp(prefix="orders-api-test-"))
-    home.chmod(0o755)
-    server = Server(home)
-    yield server
-    server.stop("immediate")
-    shutil.rmtree(home, ignore_errors=True)
+def own_server(store: Path) -> Iterator[Server]:
+    with temporary_server(store=store) as server:
+        yield server
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ class Database:
         self.home.chmod(0o755)
         self.logs.mkdir()
         self._keep = False
-        self._server = Server(self.home / "server", settings=_SETTINGS)
+        self._server = Server(self.home / "server", settings=_SETTINGS, store=self.home / "store")
         self._lock = threading.Lock()
 
     def start(self) -> None:

@@ -1,10 +1,8 @@
-import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 
 from schema.embedded import address
 from schema.embedded.server import Server
-from schema.embedded.store import STORE
+from tests.servers import reachable_folder
 
 ROOT = os.geteuid() == 0
 CHECKOUT = Path(__file__).parents[2]
@@ -28,33 +26,29 @@ class MakeServer(Protocol):
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Unlike tmp_path, which only we can enter, a folder that every user reaches."""
-    path = Path(tempfile.mkdtemp(prefix="embedded-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    with reachable_folder("embedded-") as path:
+        yield path
 
 
 @pytest.fixture(scope="session")
-def seed() -> Iterator[Path]:
+def seed(store: Path) -> Iterator[Path]:
     """The home of a server that was started and stopped once: a copy of it starts ten times as fast."""
-    path = Path(tempfile.mkdtemp(prefix="embedded-seed-"))
-    path.chmod(0o755)
-    server = Server(path / ".data")
-    server.ensure_running()
-    server.stop()
-    yield server.home
-    shutil.rmtree(path)
+    with reachable_folder("embedded-seed-") as path:
+        server = Server(path / ".data", store=store)
+        server.ensure_running()
+        server.stop()
+        yield server.home
 
 
 @pytest.fixture
-def make_server(folder: Path, seed: Path) -> Iterator[MakeServer]:
+def make_server(folder: Path, seed: Path, store: Path) -> Iterator[MakeServer]:
     made: list[Server] = []
 
     def make(home: Path | None = None, *, seeded: bool = True, **options: Any) -> Server:
         if seeded:
             # Nothing here cuts the power.
             options.setdefault("settings", {"fsync": "off"})
-        server = Server(home or folder / ".data", **options)
+        server = Server(home or folder / ".data", **{"store": store} | options)
         if seeded and not server.home.exists():
             subprocess.run(["cp", "-a", seed, server.home], check=True)
         made.append(server)
@@ -67,16 +61,15 @@ def make_server(folder: Path, seed: Path) -> Iterator[MakeServer]:
 
 @pytest.fixture(scope="session")
 def shared(seed: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="embedded-shared-") as name:
-        Path(name).chmod(0o755)
-        subprocess.run(["cp", "-a", seed, Path(name, ".data")], check=True)
-        yield Path(name, ".data")
+    with reachable_folder("embedded-shared-") as folder:
+        subprocess.run(["cp", "-a", seed, folder / ".data"], check=True)
+        yield folder / ".data"
 
 
 @pytest.fixture
-def server(shared: Path) -> Iterator[Server]:
+def server(shared: Path, store: Path) -> Iterator[Server]:
     """A stopped server that has been through all that the tests before did to it."""
-    server = Server(shared, settings={"fsync": "off"})
+    server = Server(shared, settings={"fsync": "off"}, store=store)
     yield server
     server.stop("immediate")
 
@@ -86,10 +79,8 @@ def dispose(server: Server) -> None:
     server.stop("immediate")
     if place.data.exists() and address.folder(place).parent != place.folder:
         shutil.rmtree(address.folder(place), ignore_errors=True)
-    if place.folder.parent == STORE:
+    if place.in_store:
         shutil.rmtree(place.folder, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        STORE.rmdir()
 
 
 def call(code: str, **options: Any) -> "subprocess.Popen[str]":
@@ -106,9 +97,10 @@ def complaints(stderr: str) -> str:
     return "".join(line for line in lines if not line.startswith("orders: waiting for "))
 
 
-def starting(home: Path) -> str:
+def starting(server: Server) -> str:
     imports = "from pathlib import Path; from schema.embedded.server import Server"
-    return f"{imports}; print(Server(Path({str(home)!r})).ensure_running())"
+    home, store = str(server.home), str(server.place.store)
+    return f"{imports}; print(Server(Path({home!r}), store=Path({store!r})).ensure_running())"
 
 
 def query(url: str, statement: str) -> Any:

@@ -1,6 +1,5 @@
 import json
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from schema.embedded import backup, cluster
 from schema.embedded.server import Server
 from schema.errors import StartError
 from tests.embedded.conftest import MakeServer, query, until
+from tests.servers import reachable_folder
 
 
 def insert_while(url: str, acknowledged: list[int], *, go_on: threading.Event) -> None:
@@ -27,12 +27,11 @@ def numbers(url: str) -> set[int]:
 
 
 @pytest.fixture(scope="module")
-def first(seed: Path) -> Iterator[tuple[Path, Path]]:
+def first(seed: Path, store: Path) -> Iterator[tuple[Path, Path]]:
     """A stopped server's home in which the answer is 7, and a backup of it in which it is 42."""
-    with tempfile.TemporaryDirectory(prefix="embedded-backup-") as name:
-        Path(name).chmod(0o755)
-        subprocess.run(["cp", "-a", seed, Path(name, ".data")], check=True)
-        server = Server(Path(name, ".data"))
+    with reachable_folder("embedded-backup-") as folder:
+        subprocess.run(["cp", "-a", seed, folder / ".data"], check=True)
+        server = Server(folder / ".data", store=store)
         query(server.ensure_running(), "CREATE TABLE kept AS SELECT 42 AS answer")
         taken = backup.take(server)
         query(server.url, "UPDATE kept SET answer = 7")
@@ -41,9 +40,9 @@ def first(seed: Path) -> Iterator[tuple[Path, Path]]:
 
 
 @pytest.fixture
-def kept(first: tuple[Path, Path]) -> Server:
+def kept(first: tuple[Path, Path], store: Path) -> Server:
     """The stopped server itself, for what must leave it as it is."""
-    return Server(first[0])
+    return Server(first[0], store=store)
 
 
 @pytest.fixture

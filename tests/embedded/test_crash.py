@@ -124,7 +124,7 @@ def test_a_pid_file_is_not_believed(server: Server, content: str) -> None:
 
 
 def test_a_killed_starter_leaves_a_server_that_the_next_one_finds(server: Server) -> None:
-    caller = call(starting(server.home))
+    caller = call(starting(server))
     until(lambda: server.place.data.exists() and processes.postmaster(server.place.data))
 
     kill(caller.pid)
@@ -138,7 +138,7 @@ def test_a_killed_starter_leaves_a_server_that_the_next_one_finds(server: Server
 def test_a_server_that_lives_but_does_not_answer_yet_is_waited_for_and_reported_once(server: Server) -> None:
     main = postmaster(server.ensure_running())
     os.kill(main, signal.SIGSTOP)
-    caller = call(starting(server.home))
+    caller = call(starting(server))
     assert caller.stderr is not None
 
     report = caller.stderr.readline()
@@ -154,7 +154,7 @@ def test_a_server_that_lives_but_does_not_answer_yet_is_waited_for_and_reported_
 def test_ten_processes_recover_a_killed_server_together(server: Server) -> None:
     kill(postmaster(server.ensure_running()))
 
-    callers = [call(starting(server.home)) for _ in range(10)]
+    callers = [call(starting(server)) for _ in range(10)]
     answers = [caller.communicate() for caller in callers]
 
     assert [caller.returncode for caller in callers] == [0] * 10

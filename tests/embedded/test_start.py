@@ -48,7 +48,7 @@ HOSTILE = {
 def test_ten_processes_that_start_at_once_share_one_server(make_server: MakeServer) -> None:
     server = make_server(seeded=False)
 
-    callers = [call(starting(server.home)) for _ in range(10)]
+    callers = [call(starting(server)) for _ in range(10)]
     answers = [caller.communicate() for caller in callers]
 
     assert [caller.returncode for caller in callers] == [0] * 10
@@ -125,9 +125,7 @@ def test_a_folder_of_any_name_works_with_every_client(
 def test_neither_the_callers_environment_nor_its_umask_matters(make_server: MakeServer, umask: int) -> None:
     server = make_server(seeded=False)
 
-    caller = call(
-        starting(server.home), env={**os.environ, "PYTHONPATH": str(CHECKOUT), **HOSTILE}, umask=umask
-    )
+    caller = call(starting(server), env={**os.environ, "PYTHONPATH": str(CHECKOUT), **HOSTILE}, umask=umask)
     url, error = caller.communicate()
 
     assert (url.strip(), complaints(error)) == (server.url, "")
@@ -137,14 +135,14 @@ def test_neither_the_callers_environment_nor_its_umask_matters(make_server: Make
 
 
 def test_an_environment_that_libpq_refuses_is_an_error_at_once(server: Server) -> None:
-    caller = call(starting(server.home), env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PGSERVICE": "none"})
+    caller = call(starting(server), env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PGSERVICE": "none"})
     _, error = caller.communicate()
 
     assert "StartError: libpq refuses a PG… variable" in error
 
 
 def test_the_server_outlives_its_starter_and_holds_nothing_of_it(server: Server) -> None:
-    caller = call(starting(server.home), start_new_session=True)
+    caller = call(starting(server), start_new_session=True)
     # Comes back only when nobody holds the pipes any more.
     pid = postmaster(caller.communicate()[0].strip())
 
@@ -157,7 +155,7 @@ def test_the_server_outlives_its_starter_and_holds_nothing_of_it(server: Server)
 def test_ctrl_c_for_the_starter_leaves_the_server_running(server: Server) -> None:
     # A shell's background job, which these tests may be, hands an ignored SIGINT down.
     waiting = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); print(flush=True); signal.pause()"
-    code = f"{starting(server.home)}; {waiting}"
+    code = f"{starting(server)}; {waiting}"
     caller = call(code, start_new_session=True)
     assert caller.stdout is not None
     url = caller.stdout.readline().strip()
@@ -229,7 +227,7 @@ def test_a_folder_that_holds_no_database_is_not_overwritten(make_server: MakeSer
 
 def test_initdb_killed_half_way_is_not_taken_for_a_database(make_server: MakeServer) -> None:
     server = make_server(seeded=False)
-    caller = call(starting(server.home), start_new_session=True)
+    caller = call(starting(server), start_new_session=True)
     until(lambda: list(server.home.glob("new-*/base")) if server.home.exists() else False)
 
     kill(caller.pid)

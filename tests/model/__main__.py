@@ -3,18 +3,15 @@
 Prints a page in Markdown, each row as it is found. Exits 1 on any surprise.
 """
 
-import shutil
 import sys
-import tempfile
-from pathlib import Path
 
 import psycopg
 from psycopg import conninfo
 
 from schema import migrate
-from schema.embedded.server import Server
 from tests.model.examination import Verdict, examine
 from tests.model.mutations import MUTATIONS
+from tests.servers import temporary_server
 
 TEMPLATE = "orders_model"
 
@@ -33,15 +30,8 @@ Made by `make mutations > docs/mutations.md`.
 
 def main() -> int:
     """Examine every mutation on a temporary server; return the exit status."""
-    # Not below $TMPDIR: as root the server runs as another user, who must reach it.
-    home = Path(tempfile.mkdtemp(prefix="orders-model-", dir="/tmp"))
-    home.chmod(0o755)
-    server = Server(home, settings={"fsync": "off"})
-    try:
+    with temporary_server(fsync="off") as server:
         return _examine(server.ensure_running())
-    finally:
-        server.stop(mode="immediate")
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def _examine(server_url: str) -> int:

@@ -1,11 +1,9 @@
 import json
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from schema.embedded.server import Server
 from schema.order import NewOrder
 from schema.queue import submit
 from schema.runtime.connection import Connection
+from tests.servers import temporary_server
 
 NEW_ORDER = NewOrder("ada", ("tea", "cup"), Decimal("250.75"))
 
@@ -258,17 +257,11 @@ def queue(connection: Connection, wait_until: Callable[..., Any]) -> Queue:
 
 
 @pytest.fixture
-def private_server() -> Iterator[Server]:
+def private_server(store: Path) -> Iterator[Server]:
     """A server of the test's own, which it may stop and kill."""
-    home = Path(tempfile.mkdtemp(prefix="orders-worker-test-"))
-    home.chmod(0o755)
-    server = Server(home)
-    try:
+    with temporary_server(store=store) as server:
         server.ensure_running()
         yield server
-    finally:
-        server.stop(mode="immediate")
-        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture
