@@ -8,6 +8,7 @@ import runpy
 import sys
 import threading
 import time
+from typing import SupportsIndex
 
 from tests.chaos.broken import DEFECTS
 
@@ -19,9 +20,13 @@ def main() -> None:
             edit.make()
     if os.environ.get("FAKETIME"):
         # libfaketime 0.9.10 fails in clock_nanosleep when it leaves the monotonic clock alone.
-        time.sleep = lambda seconds: threading.Event().wait(seconds) and None
+        time.sleep = _sleep
     sys.argv[:] = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def _sleep(seconds: float | SupportsIndex, /) -> None:
+    threading.Event().wait(float(seconds))
 
 
 if __name__ == "__main__":

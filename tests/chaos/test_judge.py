@@ -1,6 +1,5 @@
 """What the judge finds in a database in which one thing is wrong."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -67,7 +66,7 @@ def happening(kind: str, place: str, first: float, last: float) -> Happening:
 
 
 @pytest.fixture
-def world(connection: Connection) -> Iterator[World]:
+def world(connection: Connection) -> World:
     return World(connection)
 
 

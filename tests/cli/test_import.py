@@ -198,10 +198,13 @@ def test_two_imports_of_one_file_place_it_once(
     file: Path, connection: Connection, connect: Callable[[], Connection]
 ) -> None:
     other = connect()
-    copy = shutil.copy(file, file.with_name("copy.ndjson"))
+    copy = Path(shutil.copy(file, file.with_name("copy.ndjson")))
+
+    def import_the_copy(_: Imported) -> None:
+        do(other, copy)
 
     with pytest.raises(ImportStateError, match="another process"):
-        do(connection, file, on_chunk=lambda _: do(other, copy) and None)
+        do(connection, file, on_chunk=import_the_copy)
 
     assert users(connection) == ["user 1", "user 2", "user 3"]
 

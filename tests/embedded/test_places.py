@@ -18,7 +18,7 @@ as_root = pytest.mark.skipif(not ROOT, reason="only root can be other users")
 
 Psql = Callable[[str], "subprocess.CompletedProcess[str]"]
 
-NOBODY = {"user": 65534, "group": 65534, "extra_groups": []}
+NOBODY = 65534
 
 
 def modes_above(path: Path) -> dict[Path, tuple[int, int, int]]:
@@ -29,12 +29,14 @@ def modes_above(path: Path) -> dict[Path, tuple[int, int, int]]:
 @pytest.fixture
 def psql_as_nobody(store: Path) -> Psql:
     """Connect as another user, with programs that he reaches."""
-    account = Account("nobody", NOBODY["user"], NOBODY["group"], switch=True)
+    account = Account("nobody", NOBODY, NOBODY, switch=True)
     programs = binaries.reachable(binaries.find(), account, store=store)
 
     def psql(url: str) -> "subprocess.CompletedProcess[str]":
-        command = [programs / "psql", "-d", url, "-c", "SELECT 1"]
-        return subprocess.run(command, capture_output=True, text=True, check=False, **NOBODY)
+        command: list[str | Path] = [programs / "psql", "-d", url, "-c", "SELECT 1"]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, user=NOBODY, group=NOBODY, extra_groups=[]
+        )
 
     return psql
 
@@ -166,13 +168,13 @@ def test_in_somebody_elses_checkout_root_runs_the_server_as_him(
     folder: Path,
     psql_as_nobody: Psql,
 ) -> None:
-    os.chown(folder, NOBODY["user"], NOBODY["group"])
+    os.chown(folder, NOBODY, NOBODY)
     server = make_server(seeded=False)
 
     url = server.ensure_running()
 
-    assert server.place.account.name == pwd.getpwuid(NOBODY["user"]).pw_name
-    assert server.home.stat().st_uid == NOBODY["user"]
+    assert server.place.account.name == pwd.getpwuid(NOBODY).pw_name
+    assert server.home.stat().st_uid == NOBODY
     assert query(url, "SELECT 1") == 1
     assert psql_as_nobody(url).returncode == 0
 
@@ -231,7 +233,7 @@ def test_a_prepared_folder_for_the_socket_is_not_trusted(
 def test_a_full_disk_is_one_clear_line(folder: Path, store: Path) -> None:
     small = folder / "small"
     small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=20m,mode=755", "tmpfs", small]
+    mount: list[str | Path] = ["mount", "-t", "tmpfs", "-o", "size=20m,mode=755", "tmpfs", small]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("no file system can be mounted here")
     try:
@@ -245,7 +247,7 @@ def test_a_full_disk_is_one_clear_line(folder: Path, store: Path) -> None:
 
 @as_root
 def test_a_read_only_checkout_is_one_clear_line(folder: Path, store: Path) -> None:
-    mount = ["mount", "-t", "tmpfs", "-o", "ro,mode=755", "tmpfs", folder]
+    mount: list[str | Path] = ["mount", "-t", "tmpfs", "-o", "ro,mode=755", "tmpfs", folder]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("no file system can be mounted here")
     try:

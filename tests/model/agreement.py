@@ -12,7 +12,7 @@ from schema.states import Status
 from tests.model.database import SESSIONS, START, RealQueue, disconnect
 from tests.model.queue import Queue
 from tests.model.rows import Database
-from tests.model.tables import Entry, Switch
+from tests.model.tables import TABLES, Entry, Switch
 
 
 class DifferenceError(AssertionError):
@@ -84,7 +84,7 @@ class Agreement(RuleBasedStateMachine):
             if Counter(rows) != Counter(foretold):
                 raise DifferenceError(
                     self.call,
-                    _columns(rows, foretold) or f"rows of {kind.TABLE}",
+                    _columns(rows, foretold) or f"rows of {TABLES[kind]}",
                     real=[row for row in rows if row not in foretold],
                     model=[row for row in foretold if row not in rows],
                 )
@@ -125,7 +125,7 @@ def _columns(real: list[Any], model: list[Any]) -> str:
     if rows.keys() != foretold.keys() or len(rows) != len(real):
         return ""
     differing = {
-        f"{row.TABLE}.{column}"
+        f"{TABLES[type(row)]}.{column}"
         for key, row in rows.items()
         for column, value, expected in zip(row._fields, row, foretold[key], strict=True)
         if value != expected

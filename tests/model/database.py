@@ -11,7 +11,7 @@ from psycopg import conninfo
 
 from schema.queue import tally
 from schema.runtime.connection import Connection
-from tests.model.tables import Attempt, Entry, Order, Switch, Worker
+from tests.model.tables import TABLES, Attempt, Entry, Order, Switch, Worker
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -91,7 +91,7 @@ class RealQueue:
         """Return the rows of all tables as anybody else sees them."""
         with self._observer.pipeline():
             found = {
-                kind: self._observer.execute(f"SELECT {', '.join(kind._fields)} FROM {kind.TABLE}")
+                kind: self._observer.execute(f"SELECT {', '.join(kind._fields)} FROM {TABLES[kind]}")
                 for kind in KINDS
             }
         return {kind: [kind(*row) for row in cursor] for kind, cursor in found.items()}

@@ -35,7 +35,7 @@ from tests.model.calls import call, calls, made_by
 from tests.model.database import SESSIONS, START, RealQueue, disconnect
 from tests.model.pasts import ARRIVALS, PASTS
 from tests.model.queue import Queue
-from tests.model.tables import Entry, Order, Switch, Worker
+from tests.model.tables import TABLES, Entry, Order, Switch, Worker
 
 LEASE_SECONDS = 10.0
 FOREVER = float("inf")
@@ -157,7 +157,7 @@ class QueueMachine(Agreement):
             self.claim_next(at, 0, free=2, floor=0, limit=2)
             return
         worker_id, _ = self.use(ended[0][0], holder)
-        by_fence = {self.claim(number)[1]: how for number, *how in ended}
+        by_fence = {self.claim(number)[1]: (outcome, error, pause) for number, outcome, error, pause in ended}
         ends = [Ending(fence, *how) for fence, how in by_fence.items()]
         self.agree(at, endings.end, Queue.end, worker_id, endings=ends)
 
@@ -261,7 +261,7 @@ class QueueMachine(Agreement):
         if self.can_take(at, key):
             row = self.models[at].find(key)
             self.begin(at)
-            statement = f"SELECT FROM {table.TABLE} WHERE {table._fields[0]} = %s FOR NO KEY UPDATE"
+            statement = f"SELECT FROM {TABLES[table]} WHERE {table._fields[0]} = %s FOR NO KEY UPDATE"
             self.by_hand(at, "lock", statement, [key])
             self.foretell(at, Queue.take, row)
 

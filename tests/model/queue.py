@@ -82,6 +82,7 @@ class Queue(Workers):
             for order in self.rows(Order)
             if order.worker_id == worker_id
             and order.status == Status.PROCESSING
+            and order.started_at is not None
             and order.started_at >= since
             and order.order_id not in held
         ]
@@ -226,17 +227,17 @@ class Queue(Workers):
                 self.write(worker._replace(swept_at=self.now))
 
     def patrol(self, *, after: datetime | None) -> Patrolled:
-        page = [
-            order
+        page = {
+            order: order.started_at
             for order in self.rows(Order)
             if order.started_at is not None and (after is None or order.started_at > after)
-        ]
+        }
         moved = sum(
             self.rescue(order, f"worker {order.worker_id} is unknown")
             for order in page
-            if order.status == Status.PROCESSING and not self.is_alive(order.worker_id)
+            if order.status == Status.PROCESSING and not (order.worker_id and self.is_alive(order.worker_id))
         )
-        return Patrolled(moved=moved, reached=max((order.started_at for order in page), default=None))
+        return Patrolled(moved=moved, reached=max(page.values(), default=None))
 
 
 def next_state(order: Order, outcome: Outcome) -> Status:

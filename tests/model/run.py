@@ -19,7 +19,7 @@ def run(
     """
     machine = QueueMachine.favouring(favoured) if favoured else QueueMachine
     run_state_machine_as_test(
-        lambda: machine(real),
+        lambda: machine(real),  # type: ignore[arg-type]  # whatever makes a machine will do
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,

@@ -1,7 +1,7 @@
 """The rows of the queue's tables, column by column as far as a call changes what they hold."""
 
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from schema.states import Status
@@ -24,15 +24,15 @@ class Order(NamedTuple):
     cancel_requested_at: datetime | None = None
     last_error: str | None = None
 
-    TABLE = "orders"
-
     @property
     def key(self) -> UUID:
         return self.order_id
 
     @property
-    def claim(self) -> tuple[UUID, int, str | None, int, datetime, datetime | None]:
+    def claim(self) -> tuple[UUID, int, str, int, datetime, datetime]:
         """What `attempts` keeps of a claim."""
+        assert self.worker_id is not None
+        assert self.started_at is not None
         return self.order_id, self.attempt, self.worker_id, self.seq, self.queued_at, self.started_at
 
     @property
@@ -53,8 +53,6 @@ class Attempt(NamedTuple):
     outcome: str
     error: str | None
 
-    TABLE = "attempts"
-
     @property
     def key(self) -> tuple[UUID, int]:
         return self.order_id, self.attempt
@@ -70,8 +68,6 @@ class Worker(NamedTuple):
     dead_at: datetime | None = None
     swept_at: datetime | None = None
 
-    TABLE = "workers"
-
     @property
     def key(self) -> str:
         return self.worker_id
@@ -86,6 +82,7 @@ class Worker(NamedTuple):
         return (
             order.worker_id == self.worker_id
             and order.status == Status.PROCESSING
+            and order.started_at is not None
             and self.oldest_claim_at <= order.started_at <= self.dead_at + 2 * self.lease
         )
 
@@ -93,8 +90,6 @@ class Worker(NamedTuple):
 class Switch(NamedTuple):
     only_row: bool = True
     paused_at: datetime | None = None
-
-    TABLE = "queue"
 
     @property
     def key(self) -> bool:
@@ -107,8 +102,16 @@ class Entry(NamedTuple):
     order_id: UUID
     attempt: int
 
-    TABLE = "ledger"
-
     @property
     def key(self) -> tuple[str, UUID, int]:
         return "ledger", self.order_id, self.attempt
+
+
+TABLES: dict[type[Any], str] = {
+    Order: "orders",
+    Attempt: "attempts",
+    Worker: "workers",
+    Switch: "queue",
+    Entry: "ledger",
+}
+"""The table that the rows of each kind are in."""

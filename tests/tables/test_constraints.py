@@ -94,7 +94,7 @@ def test_unknown_state_and_unknown_outcome_are_refused(
 def test_worker_that_would_break_everybody_s_rescue_is_refused(
     queue: Any, refused: Callable[..., str | None]
 ) -> None:
-    expected = [
+    expected: list[tuple[dict[str, Any], str]] = [
         ({"slots": -1}, "workers_slots_are_not_negative"),
         ({"lease_seconds": -1}, "workers_lease_is_in_range"),
         ({"lease_seconds": "Infinity"}, "workers_lease_is_in_range"),
@@ -154,7 +154,7 @@ def extremes(queue: Any, refused: Callable[..., str | None]) -> Callable[..., li
     """Insert every legal row of a state that the columns' extremes can make; return their fences."""
 
     def insert_all(status: str) -> list[Fence]:
-        legal = []
+        legal: list[Fence] = []
         for attempt in ATTEMPTS:
             for limit in LIMITS:
                 for moment in TIMES_OF_EACH_KIND:

@@ -227,10 +227,11 @@ class Queue:
 
     def worker_id(self, worker: Worker) -> str | None:
         """Return the id under which the process lives now."""
-        return self.one(
+        found: str | None = self.one(
             "SELECT worker_id FROM workers WHERE pid = %s AND dead_at IS NULL ORDER BY started_at DESC",
             worker.pid,
         )
+        return found
 
     def until(self, order_id: UUID, status: str, *, seconds: float = 30) -> Any:
         self._wait_until(lambda: self.find(order_id).status == status, seconds=seconds)

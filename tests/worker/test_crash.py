@@ -29,7 +29,7 @@ def test_killed_workers_order_is_claimed_again_within_5_seconds_at_the_default_l
 ) -> None:
     # The server has been up for more than a lease: on a younger one nobody is judged.
     wait_until(lambda: queue.one("SELECT clock_timestamp() - pg_postmaster_start_time() > '10 s'"))
-    default = {"ORDERS_LEASE_SECONDS": 10, "ORDERS_POLL_SECONDS": 1}
+    default: dict[str, Any] = {"ORDERS_LEASE_SECONDS": 10, "ORDERS_POLL_SECONDS": 1}
     victim = start_worker(FIRST_ONE_HANGS, **default)
     order_id = queue.submit_one()
     wait_until(lambda: notes("begun"))
@@ -50,7 +50,7 @@ def test_order_that_kills_its_worker_each_time_ends_in_failed(
     start_worker: StartWorker, queue: Queue, notes: Callable[..., Any]
 ) -> None:
     order_id = queue.submit_one()
-    settings = {"ORDERS_LEASE_SECONDS": 1, "ORDERS_MAX_ATTEMPTS": 2}
+    settings: dict[str, Any] = {"ORDERS_LEASE_SECONDS": 1, "ORDERS_MAX_ATTEMPTS": 2}
 
     # What a supervisor does: start it again when it died. The last one lives to see the order fail.
     for _ in range(2):

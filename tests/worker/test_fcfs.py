@@ -59,7 +59,7 @@ def handle(order, context):
 def test_record_of_releases_rescues_retries_and_redrives_is_clean(
     start_worker: StartWorker, queue: Queue, notes: Callable[..., Any], wait_until: Callable[..., Any]
 ) -> None:
-    settings = {"ORDERS_CONCURRENCY": 4, "ORDERS_SHUTDOWN_SECONDS": 0}
+    settings: dict[str, Any] = {"ORDERS_CONCURRENCY": 4, "ORDERS_SHUTDOWN_SECONDS": 0}
     killed = start_worker(STUMBLING, **settings)
     stopped = start_worker(STUMBLING, **settings)
     queue.submit(400)

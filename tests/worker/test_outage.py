@@ -88,7 +88,7 @@ def test_server_restarted_in_the_middle_of_long_handlers_moves_no_order(
     open_gate: Callable[..., None],
     wait_until: Callable[..., Any],
 ) -> None:
-    settings = {"url": private_url, "ORDERS_CONCURRENCY": 4, "ORDERS_LEASE_SECONDS": 1}
+    settings: dict[str, Any] = {"url": private_url, "ORDERS_CONCURRENCY": 4, "ORDERS_LEASE_SECONDS": 1}
     start_worker(EVEN_AND_ODD, **settings)
     start_worker(EVEN_AND_ODD, **settings)
     with Connection.open(private_url, name="test") as connection:

@@ -143,7 +143,7 @@ def test_pooler_restarted_in_the_middle_of_handlers_moves_no_order(
     open_gate: Callable[..., None],
     wait_until: Callable[..., Any],
 ) -> None:
-    settings = {"url": url, "ORDERS_CONCURRENCY": 4, "ORDERS_LEASE_SECONDS": 4}
+    settings: dict[str, Any] = {"url": url, "ORDERS_CONCURRENCY": 4, "ORDERS_LEASE_SECONDS": 4}
     workers = [start_worker("handle = gated", **settings) for _ in range(2)]
     queue.submit(8)
     wait_until(lambda: len(notes("begun")) == 8)
@@ -169,7 +169,7 @@ def test_server_restarted_behind_the_pooler_moves_no_order(
     wait_until: Callable[..., Any],
 ) -> None:
     url = start_pooler(private_url).url
-    settings = {"url": url, "ORDERS_CONCURRENCY": 4, "ORDERS_LEASE_SECONDS": 2}
+    settings: dict[str, Any] = {"url": url, "ORDERS_CONCURRENCY": 4, "ORDERS_LEASE_SECONDS": 2}
     for _ in range(2):
         start_worker("handle = gated", **settings)
     with Connection.open(url, name="test") as connection:
@@ -200,7 +200,7 @@ def test_pooler_paused_for_most_of_a_lease_moves_no_order(
     open_gate: Callable[..., None],
     wait_until: Callable[..., Any],
 ) -> None:
-    settings = {"url": url, "ORDERS_CONCURRENCY": 4, "ORDERS_LEASE_SECONDS": 6}
+    settings: dict[str, Any] = {"url": url, "ORDERS_CONCURRENCY": 4, "ORDERS_LEASE_SECONDS": 6}
     for _ in range(3):
         start_worker("handle = gated", **settings)
     queue.submit(12)

@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.worker.conftest import Queue, StartWorker, Worker
 
-SHORT = {"ORDERS_LEASE_SECONDS": 1}
+SHORT: dict[str, Any] = {"ORDERS_LEASE_SECONDS": 1}
 
 FIRST_ATTEMPT_WAITS = """
 def handle(order, context):

@@ -168,8 +168,8 @@ class Scene:
 
     def start(self, handler: str, **settings: object) -> Worker:
         """Start a worker that polls seldom, as it would in production, and never gives an order up."""
-        settings = {"ORDERS_POLL_SECONDS": 1, "ORDERS_MAX_ATTEMPTS": 1000, **settings}
-        return self._start_worker(f"{BOOK}\n{handler}", ready=False, **settings)
+        given: dict[str, Any] = {"ORDERS_POLL_SECONDS": 1, "ORDERS_MAX_ATTEMPTS": 1000, **settings}
+        return self._start_worker(f"{BOOK}\n{handler}", ready=False, **given)
 
     def halt(
         self,
@@ -231,11 +231,7 @@ def walk(
 
 def were_halted_around(victims: list[Victim], words: bytes) -> bool:
     """Tell whether one was halted before, and one after, a statement with these words."""
-    met = [victim for victim in victims if victim.crossing]
-    before = {
-        (v.crossing.name, v.crossing.number)
-        for v in met
-        if not v.crossing.answered and words in v.crossing.content
-    }
-    after = {(v.crossing.name, v.crossing.number) for v in met if v.crossing.answered}
+    met = [victim.crossing for victim in victims if victim.crossing]
+    before = {(each.name, each.number) for each in met if not each.answered and words in each.content}
+    after = {(each.name, each.number) for each in met if each.answered}
     return bool(before & after)

@@ -183,11 +183,12 @@ def handle(order, context):
 
 
 def sleeping_in_commit(queue: Queue) -> int | None:
-    return queue.one("""
+    pid: int | None = queue.one("""
         SELECT pid FROM pg_stat_activity
         WHERE datname = current_database() AND application_name = 'orders-handler'
           AND query = 'COMMIT' AND wait_event = 'PgSleep'
     """)
+    return pid
 
 
 @pytest.fixture
