@@ -22,7 +22,8 @@ import pytest
 
 from schema.runtime.connection import Connection
 from tests.databases import Databases
-from tests.pooler import Pooler, is_installed
+from tests.pooler import Pooler
+from tests.programs import missing
 from tests.servers import reachable_folder, temporary_server
 
 pytest_plugins = ["tests.rows"]
@@ -50,6 +51,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> No
         pooled = [item for item in items if "way" in item.fixturenames and not apart & {*item.fixturenames}]
         config.hook.pytest_deselected(items=[item for item in items if item not in pooled])
         items[:] = pooled
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a program that is not here, and name its Debian package."""
+    for marker in item.iter_markers("needs"):
+        if packages := missing(*marker.args):
+            pytest.skip(f"needs a Debian package: apt-get install {packages}")
 
 
 @pytest.fixture(scope="session")
@@ -115,9 +123,7 @@ def empty_database_url(spare_databases: Databases, way: Callable[[str], str]) ->
 
 @pytest.fixture
 def start_pooler(server_url: str) -> Iterator[Callable[..., Pooler]]:
-    """Start a PgBouncer of the test's own, with any settings; without one installed skip the test."""
-    if not TEST_POOLER and not is_installed():
-        pytest.skip("there is no pgbouncer here")
+    """Start a PgBouncer of the test's own, with any settings; the test says that it needs one."""
     with ExitStack() as stack:
         yield lambda url=server_url, **settings: stack.enter_context(Pooler(url, **settings))
 

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import conninfo
 
 from schema.embedded import account
+from tests import programs
 
 PORT = 5432
 START_SECONDS = 10.0
@@ -151,17 +152,13 @@ StartPooler = Callable[..., Pooler]
 
 def is_installed() -> bool:
     """Tell whether there is a PgBouncer to start."""
-    return _found() is not None
+    return programs.find("pgbouncer") is not None
 
 
 def _program() -> str:
-    found = _found()
+    found = programs.find("pgbouncer")
     assert found is not None, "there is no pgbouncer here: install the Debian package of that name"
     return found
-
-
-def _found() -> str | None:
-    return shutil.which("pgbouncer")
 
 
 def _quoted(value: object) -> str:

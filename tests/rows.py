@@ -118,7 +118,7 @@ class Queue:
         floor: int = 0,
         since: datetime = LONG_AGO,
         max_attempts: int = 5,
-        on: psycopg.Connection[Any] | None = None,
+        on: Connection | None = None,
     ) -> Exchanged:
         return exchange.exchange(
             on or self.connection,
@@ -140,7 +140,7 @@ class Queue:
         worker_id: str = "w",
         error: str | None = None,
         retry_seconds: float = 10.0,
-        on: psycopg.Connection[Any] | None = None,
+        on: Connection | None = None,
     ) -> Unwritten:
         ended = [Ending(fence, outcome, error, retry_seconds) for fence in fences]
         return endings.end(on or self.connection, worker_id, endings=ended)

@@ -10,6 +10,8 @@ from schema.runtime.connection import Connection
 from tests.api.conftest import Api, StartApi
 from tests.pooler import Pooler, StartPooler
 
+pytestmark = pytest.mark.needs("pgbouncer")
+
 
 @pytest.fixture
 def pooler(start_pooler: StartPooler) -> Pooler:

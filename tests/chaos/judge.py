@@ -46,7 +46,7 @@ ORDER BY seq
 """
 
 
-def judge(connection: psycopg.Connection[Any], evidence: Evidence) -> list[Breach]:
+def judge(connection: Connection, evidence: Evidence) -> list[Breach]:
     """Return what is wrong with the orders and the ledger, given what the clients sent and were answered."""
     rows = [_Row(*row) for row in connection.execute(_ORDERS)]
     return [
@@ -58,7 +58,7 @@ def judge(connection: psycopg.Connection[Any], evidence: Evidence) -> list[Breac
     ]
 
 
-def _counts(connection: psycopg.Connection[Any]) -> Iterator[Breach]:
+def _counts(connection: Connection) -> Iterator[Breach]:
     counted = dict(connection.execute("SELECT status, count(*) FROM orders GROUP BY status").fetchall())
     for status, count in tally.read(connection).counts.items():
         if count != counted.get(status, 0):

@@ -12,7 +12,6 @@ import pytest
 
 from tests.chaos.broken import DEFECTS
 from tests.conftest import ROOT
-from tests.pooler import is_installed
 
 PROMISES = {
     "fence": "exactly once",
@@ -72,7 +71,7 @@ def test_orders_of_killed_worker_are_claimable_again_within_five_seconds() -> No
 
 @pytest.mark.slow
 @pytest.mark.direct
-@pytest.mark.skipif(not is_installed(), reason="there is no pgbouncer here")
+@pytest.mark.needs("pgbouncer")
 def test_promises_are_kept_behind_a_pooler() -> None:
     assert report_of_sound_run(POOLER="pgbouncer", DURATION="30", SEED="1")["pooler"] == "pgbouncer"
 

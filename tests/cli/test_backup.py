@@ -193,11 +193,13 @@ def test_a_backup_has_the_time_for_a_name_by_default(database_url: str, tmp_path
 @pytest.mark.parametrize("what", ["file", "folder", "dangling link"])
 def test_a_backup_does_not_go_where_something_is(orders: Orders, tmp_path: Path, what: str) -> None:
     target = tmp_path / "taken"
-    {
-        "file": lambda: target.write_text("mine"),
-        "folder": target.mkdir,
-        "dangling link": lambda: target.symlink_to(tmp_path / "nothing"),
-    }[what]()
+    match what:
+        case "file":
+            target.write_text("mine")
+        case "folder":
+            target.mkdir()
+        case "dangling link":
+            target.symlink_to(tmp_path / "nothing")
 
     done = orders("db", "backup", target, status=1)
 
@@ -453,7 +455,7 @@ def old_server_url(store: Path) -> Iterator[str]:
         programs = binaries.reachable(binaries.find(16), user, store=store.with_name("store-16"))
         user.run([programs / "initdb", "-D", folder / "data", "-U", "orders", "-A", "trust", "-E", "UTF8"])
         options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
-        pg_ctl = [programs / "pg_ctl", "-D", folder / "data", "-w"]
+        pg_ctl: list[str | Path] = [programs / "pg_ctl", "-D", folder / "data", "-w"]
         user.run([*pg_ctl, "-l", folder / "log", "-o", options, "start"])
         try:
             yield f"postgresql://orders@/postgres?host={folder}"
@@ -479,5 +481,5 @@ def test_a_dump_of_an_older_server_is_restored_into_a_newer_one_and_into_itself(
         redriven = call("redrive", order_id, "--json", url=url)
         with Connection.open(url, name="test") as connection:
             assert Queue(connection).value("SELECT count(*) FROM orders") == len(kept) == 1
-            assert metrics.read(connection, simulated_seconds=2).counts["pending"] == 1
+            assert metrics.read(connection, simulated_seconds=2).counts[Status.PENDING] == 1
         assert json.loads(redriven.stdout)["seq"] == kept[0]["seq"] + 1

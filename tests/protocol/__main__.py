@@ -6,8 +6,9 @@ Prints what holds, and what breaks without each fence; `-v` adds how, in words. 
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+from tests.programs import missing
 from tests.protocol.configurations import CONFIGURATIONS, Configuration
-from tests.protocol.spin import SpinError, Verdict, check, missing
+from tests.protocol.spin import TOOLS, SpinError, Verdict, check
 
 AT_ONCE = 2
 STORY_LINES = 20
@@ -15,7 +16,7 @@ STORY_LINES = 20
 
 def main(arguments: list[str]) -> int:
     """Check every configuration; return the exit status."""
-    if packages := missing():
+    if packages := missing(*TOOLS):
         print(f"Spin and a C compiler are needed: apt-get install {packages}", file=sys.stderr)
         return 1
     print(_row("configuration", "checked", "states", "expected", "found"))

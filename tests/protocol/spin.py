@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.protocol.configurations import Configuration
 
 MODELS = Path(__file__).parent
+TOOLS = ("spin", "gcc")
 MEMORY_MEGABYTES = 1900
 SEARCH_SECONDS = 600
 
@@ -36,12 +37,6 @@ class Verdict:
     def fits(self, configuration: Configuration) -> bool:
         """Tell whether this is what had to come of it."""
         return self.promise == configuration.promise and not self.idle
-
-
-def missing() -> str | None:
-    """Name the Debian packages to install, if any tool is not there."""
-    packages = {"spin": "spin", "gcc": "gcc libc6-dev"}
-    return " ".join(package for tool, package in packages.items() if shutil.which(tool) is None) or None
 
 
 def check(configuration: Configuration) -> Verdict:

@@ -1,14 +1,9 @@
 import pytest
 
 from tests.protocol.configurations import CONFIGURATIONS, Configuration
-from tests.protocol.spin import check, missing
+from tests.protocol.spin import TOOLS, check
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        missing() is not None, reason=f"Spin and a C compiler are needed: apt-get install {missing()}"
-    ),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.needs(*TOOLS)]
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=lambda each: each.name)

@@ -41,12 +41,12 @@ BY_HAND = {
 }
 
 
-def tallied(connection: psycopg.Connection[Any]) -> tuple[object, ...]:
+def tallied(connection: Connection) -> tuple[object, ...]:
     now = tally.read(connection)
     return *now.counts.values(), now.seconds_to_completion, now.timed, now.seconds_in_slot
 
 
-def counted(connection: psycopg.Connection[Any]) -> tuple[object, ...]:
+def counted(connection: Connection) -> tuple[object, ...]:
     return connection.execute(COUNT).fetchone() or ()
 
 

@@ -17,6 +17,8 @@ from schema.queue import wake
 from schema.runtime.connection import Connection
 from tests.pooler import Pooler, StartPooler
 
+pytestmark = pytest.mark.needs("pgbouncer")
+
 WATCHED = ("statement_timeout", "jit", "synchronous_commit", "idle_in_transaction_session_timeout")
 
 

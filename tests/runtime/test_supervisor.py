@@ -126,9 +126,11 @@ def test_signals_within_a_second_are_passed_on_once_and_those_after_it_once_more
     supervised = supervise(("counts", "1000"), replace=True, kill_seconds=3)
     wait_until(lambda: supervised.counted)
 
-    wait_until(
-        lambda: supervised.process.send_signal(signal.SIGTERM) or supervised.process.poll() is not None
-    )
+    def has_ended_after_one_more_signal() -> bool:
+        supervised.process.send_signal(signal.SIGTERM)
+        return supervised.process.poll() is not None
+
+    wait_until(has_ended_after_one_more_signal)
 
     assert supervised.ends() == [["counts", -signal.SIGKILL, True]]
     assert supervised.counted[1] == 2

@@ -11,6 +11,8 @@ from schema.runtime.connection import Connection
 from tests.pooler import Pooler, StartPooler
 from tests.worker.conftest import Queue, StartWorker
 
+pytestmark = pytest.mark.needs("pgbouncer")
+
 FIRST_ONE_HANGS = """
 def handle(order, context):
     note(order)
