@@ -5,9 +5,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import psycopg
-
 from schema.queue import tally
+from schema.runtime.connection import Connection
 from tests.chaos.clients import Submission
 from tests.chaos.evidence import Breach, Evidence, Kind
 

@@ -21,6 +21,7 @@ from schema.order import NewOrder
 from schema.queue import submit, tally
 from schema.reports import metrics
 from schema.runtime.connection import Connection
+from schema.states import Status
 from tests.cli.conftest import ORDERS, call
 from tests.rows import Queue
 
