@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
 from psycopg.rows import dict_row, namedtuple_row
 

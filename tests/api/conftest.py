@@ -161,9 +161,10 @@ class Api:
         return "\n".join(self.lines)
 
     @property
-    def port(self) -> int | None:
+    def port(self) -> int:
+        """The port it listens on, 0 while it does not."""
         found = re.search(r"api_started url=http://127\.0\.0\.1:(\d+)", self.log)
-        return int(found[1]) if found else None
+        return int(found[1]) if found else 0
 
     @property
     def url(self) -> str:

@@ -13,6 +13,7 @@ from falcon.testing import TestClient
 from orders_api.app import create_app
 from orders_api.requests import MAX_BODY_BYTES
 from schema.runtime.connection import Connection
+from tests.api.conftest import Submitted
 
 GOOD = json.dumps({"user_id": "ada", "item_ids": ["tea"], "total_amount": 1}).encode()
 
@@ -132,7 +133,7 @@ class Broken:
 
 
 def test_unexpected_error_is_a_bare_500_whose_cause_is_only_in_the_log(
-    submitted: Any, caplog: pytest.LogCaptureFixture
+    submitted: Submitted, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = TestClient(create_app(Broken(), submitted, simulated_seconds=2))  # type: ignore[arg-type]
 
@@ -188,7 +189,7 @@ def test_statement_that_the_server_cancels_is_a_503_and_the_connection_stays_in_
 def test_order_that_a_trigger_drops_is_a_500_and_leaves_nothing_behind(
     client: TestClient,
     connection: Connection,
-    submitted: Any,
+    submitted: Submitted,
     caplog: pytest.LogCaptureFixture,
     headers: dict[str, str],
 ) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from orders_api.database.pool import Database
 from schema.runtime.connection import Connection
+from tests.api.conftest import Api
 
 # One application and database for all examples of a test: each looks at what is there before and after.
 FUZZ = settings(
@@ -324,7 +325,7 @@ def answers(received: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         received = rest[size:]
 
 
-def assert_unbroken(api: Any) -> None:
+def assert_unbroken(api: Api) -> None:
     assert api.call("GET", "/healthz").status == 200
     assert api.stop() == 0
     assert "Traceback" not in api.log
@@ -332,7 +333,7 @@ def assert_unbroken(api: Any) -> None:
     assert "WARNING" not in api.log
 
 
-def test_any_bytes_are_answered_as_http_or_refused_with_a_problem(api: Any) -> None:
+def test_any_bytes_are_answered_as_http_or_refused_with_a_problem(api: Api) -> None:
     @FUZZ
     @given(st.lists(requests | st.just(POST) | st.binary(max_size=100), min_size=1, max_size=3))
     @example([b"POST /orders HTTP/1.1\r\nContent-Length: " + b"9" * 5000])
@@ -357,7 +358,7 @@ def test_any_bytes_are_answered_as_http_or_refused_with_a_problem(api: Any) -> N
     assert_unbroken(api)
 
 
-def test_client_that_hangs_up_early_has_placed_nothing(api: Any, stored: Callable[[], int]) -> None:
+def test_client_that_hangs_up_early_has_placed_nothing(api: Api, stored: Callable[[], int]) -> None:
     @FUZZ
     @given(st.integers(0, len(POST) - 1), st.booleans())
     def hang_up(after: int, rudely: bool) -> None:  # noqa: FBT001 - Hypothesis takes no keyword-only ones

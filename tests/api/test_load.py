@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
 from schema.runtime.connection import Connection
+from tests.api.conftest import Api
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "load.py"
 
@@ -72,7 +72,7 @@ WHERE status = 'pending'
 """
 
 
-def test_run_in_which_all_is_completed_in_order_succeeds(api: Any, work: Callable[[str], None]) -> None:
+def test_run_in_which_all_is_completed_in_order_succeeds(api: Api, work: Callable[[str], None]) -> None:
     work(COMPLETE)
 
     result = run(api.url)
@@ -92,7 +92,7 @@ def test_run_in_which_all_is_completed_in_order_succeeds(api: Any, work: Callabl
 
 
 def test_orders_are_the_original_load_tests(
-    api: Any, work: Callable[[str], None], connection: Connection
+    api: Api, work: Callable[[str], None], connection: Connection
 ) -> None:
     work(COMPLETE)
     run(api.url)
@@ -104,7 +104,7 @@ def test_orders_are_the_original_load_tests(
     assert row == (60, 60, 3, 3, "150.75", "150.75")
 
 
-def test_order_that_is_not_completed_fails_the_run(api: Any, work: Callable[[str], None]) -> None:
+def test_order_that_is_not_completed_fails_the_run(api: Api, work: Callable[[str], None]) -> None:
     work(
         "UPDATE orders SET status = CASE WHEN seq = 5 THEN 'failed' ELSE 'completed' END,"
         " finished_at = clock_timestamp() WHERE status = 'pending'"
@@ -116,7 +116,7 @@ def test_order_that_is_not_completed_fails_the_run(api: Any, work: Callable[[str
     assert "completed   59" in result.stdout
 
 
-def test_accepted_order_that_is_missing_fails_the_run(api: Any, work: Callable[[str], None]) -> None:
+def test_accepted_order_that_is_missing_fails_the_run(api: Api, work: Callable[[str], None]) -> None:
     work("DELETE FROM orders WHERE seq = 5")
     work(COMPLETE.replace("status = 'pending'", "status = 'pending' AND seq <> 5"))
 
@@ -126,14 +126,14 @@ def test_accepted_order_that_is_missing_fails_the_run(api: Any, work: Callable[[
     assert "missing     1" in result.stdout
 
 
-def test_orders_that_nobody_works_on_are_given_up(api: Any) -> None:
+def test_orders_that_nobody_works_on_are_given_up(api: Api) -> None:
     submissions, _ = load.submit(api.url, 3, clients=2)
 
     with pytest.raises(load.LoadError, match=r"3 of 3 .* is a worker running\?"):
         load.wait_for_all(api.url, submissions.accepted, stalled_seconds=0.1)
 
 
-def test_refused_orders_are_counted_with_their_reason(api: Any, connection: Connection) -> None:
+def test_refused_orders_are_counted_with_their_reason(api: Api, connection: Connection) -> None:
     connection.execute("ALTER TABLE orders ADD CONSTRAINT closed CHECK (total_amount < 100)")
 
     submissions, _ = load.submit(api.url, 4, clients=2)

@@ -18,13 +18,14 @@ import pytest
 from schema import migrate
 from schema.embedded.server import Server
 from schema.runtime.connection import Connection
+from tests.api.conftest import Api, Relay
 from tests.servers import temporary_server
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}
 MEBIBYTE = 1024 * 1024
 
 
-def exchange(api: Any, *pieces: bytes) -> bytes:
+def exchange(api: Api, *pieces: bytes) -> bytes:
     """Send raw bytes, then read until the server closes."""
     with socket.create_connection(("127.0.0.1", api.port), timeout=30) as raw:
         for piece in pieces:
@@ -32,7 +33,7 @@ def exchange(api: Any, *pieces: bytes) -> bytes:
         return b"".join(iter(lambda: raw.recv(65536), b""))
 
 
-def test_original_services_three_calls_work(api: Any) -> None:
+def test_original_services_three_calls_work(api: Api) -> None:
     placed = api.post(ORDER)
     found = api.call("GET", f"/orders/{placed.json['order_id']}")
     metrics = api.call("GET", "/orders/metrics")
@@ -63,11 +64,11 @@ def test_simulated_seconds_are_what_an_order_is_taken_to_need(
     assert api.call("GET", "/metrics").json["estimated_processing_time"] == 30
 
 
-def test_answers_do_not_name_the_server_software(api: Any) -> None:
+def test_answers_do_not_name_the_server_software(api: Api) -> None:
     assert api.call("GET", "/healthz").headers["Server"] is None
 
 
-def test_request_id_comes_back_and_is_in_the_log(api: Any, wait_until: Callable[..., Any]) -> None:
+def test_request_id_comes_back_and_is_in_the_log(api: Api, wait_until: Callable[..., Any]) -> None:
     placed = api.call("POST", "/orders", ORDER, {"X-Request-ID": "my-id-1"})
 
     assert placed.headers["X-Request-ID"] == "my-id-1"
@@ -85,7 +86,7 @@ def test_log_can_be_json_lines(
     assert json.loads(line).keys() == {"time", "level", "event", "url"}
 
 
-def test_chunked_body_is_read(api: Any, stored: Callable[[], int]) -> None:
+def test_chunked_body_is_read(api: Api, stored: Callable[[], int]) -> None:
     body = json.dumps(ORDER).encode()
     half = len(body) // 2
     connection = api.connect()
@@ -105,7 +106,7 @@ def test_chunked_body_is_read(api: Any, stored: Callable[[], int]) -> None:
 
 
 def test_client_that_sends_a_body_past_the_limit_to_its_end_reads_413_and_may_go_on(
-    api: Any, stored: Callable[[], int]
+    api: Api, stored: Callable[[], int]
 ) -> None:
     connection = api.connect()
     for size in (MEBIBYTE + 1, 15 * MEBIBYTE):
@@ -121,7 +122,7 @@ def test_client_that_sends_a_body_past_the_limit_to_its_end_reads_413_and_may_go
     assert stored() == 0
 
 
-def test_chunked_body_past_the_limit_is_413(api: Any, stored: Callable[[], int]) -> None:
+def test_chunked_body_past_the_limit_is_413(api: Api, stored: Callable[[], int]) -> None:
     connection = api.connect()
     pieces = (b" " * 65536 for _ in range(32))
     connection.request("POST", "/orders", pieces, {"Content-Type": "application/json"}, encode_chunked=True)
@@ -133,7 +134,7 @@ def test_chunked_body_past_the_limit_is_413(api: Any, stored: Callable[[], int])
     assert stored() == 0
 
 
-def test_what_the_server_refuses_before_the_application_is_a_problem_too(api: Any) -> None:
+def test_what_the_server_refuses_before_the_application_is_a_problem_too(api: Api) -> None:
     refused = {
         b"GARBAGE\r\n\r\n": 400,
         b"GET / HTTP/1.1\r\nbad header\r\n\r\n": 400,
@@ -153,7 +154,7 @@ def test_what_the_server_refuses_before_the_application_is_a_problem_too(api: An
         assert problem.keys() >= {"type", "title", "detail"}
 
 
-def test_client_that_hangs_up_leaves_no_traceback(api: Any) -> None:
+def test_client_that_hangs_up_leaves_no_traceback(api: Api) -> None:
     body = json.dumps(ORDER).encode()
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", api.port)) as raw:
@@ -166,7 +167,7 @@ def test_client_that_hangs_up_leaves_no_traceback(api: Any) -> None:
     assert "Traceback" not in api.log
 
 
-def test_many_requests_at_once_do_not_flood_the_log(api: Any) -> None:
+def test_many_requests_at_once_do_not_flood_the_log(api: Api) -> None:
     threads = [threading.Thread(target=api.call, args=("GET", "/metrics")) for _ in range(50)]
     for thread in threads:
         thread.start()
@@ -178,7 +179,7 @@ def test_many_requests_at_once_do_not_flood_the_log(api: Any) -> None:
 
 
 @pytest.mark.direct("LISTEN")
-def test_placed_order_wakes_listening_workers(api: Any, connection: Connection) -> None:
+def test_placed_order_wakes_listening_workers(api: Api, connection: Connection) -> None:
     connection.execute("LISTEN orders")
 
     api.post(ORDER)
@@ -244,7 +245,7 @@ def test_unmigrated_database_ends_the_process_and_names_the_command(
 
 
 def test_process_started_before_the_database_waits_for_it_and_says_so_once(
-    start_api: Callable[..., Any], relay: Any, wait_until: Callable[..., Any]
+    start_api: Callable[..., Any], relay: Relay, wait_until: Callable[..., Any]
 ) -> None:
     relay.away()
     api = start_api(relay.url, ready=False)
@@ -258,7 +259,7 @@ def test_process_started_before_the_database_waits_for_it_and_says_so_once(
 
 
 @pytest.mark.slow
-def test_process_whose_database_never_comes_gives_up(start_api: Callable[..., Any], relay: Any) -> None:
+def test_process_whose_database_never_comes_gives_up(start_api: Callable[..., Any], relay: Relay) -> None:
     relay.away()
     api = start_api(relay.url, ready=False)
 
@@ -268,7 +269,7 @@ def test_process_whose_database_never_comes_gives_up(start_api: Callable[..., An
 
 
 def test_database_that_goes_away_is_a_503_until_it_is_back(
-    start_api: Callable[..., Any], relay: Any, stored: Callable[[], int], wait_until: Callable[..., Any]
+    start_api: Callable[..., Any], relay: Relay, stored: Callable[[], int], wait_until: Callable[..., Any]
 ) -> None:
     api = start_api(relay.url)
     assert api.post(ORDER).status == 201
@@ -296,7 +297,7 @@ def test_database_that_goes_away_is_a_503_until_it_is_back(
 
 
 def test_restart_of_the_server_under_load_gives_503_at_worst_and_loses_nothing(
-    start_api: Callable[..., Any], relay: Any, connection: Connection, wait_until: Callable[..., Any]
+    start_api: Callable[..., Any], relay: Relay, connection: Connection, wait_until: Callable[..., Any]
 ) -> None:
     api = start_api(relay.url)
     answers: list[Any] = []
@@ -359,7 +360,7 @@ def test_real_restart_and_crash_of_the_server_are_survived(
 
 @pytest.mark.slow
 def test_post_whose_reply_never_comes_says_that_its_outcome_is_unknown(
-    start_api: Callable[..., Any], relay: Any, stored: Callable[[], int]
+    start_api: Callable[..., Any], relay: Relay, stored: Callable[[], int]
 ) -> None:
     api = start_api(relay.url)
     api.post(ORDER)
@@ -377,12 +378,12 @@ def test_post_whose_reply_never_comes_says_that_its_outcome_is_unknown(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_ends_an_idle_process_with_status_0(api: Any, number: int) -> None:
+def test_signal_ends_an_idle_process_with_status_0(api: Api, number: int) -> None:
     assert api.stop(number) == 0
     assert "api_stopped" in api.lines[-1]
 
 
-def test_idle_keep_alive_connection_does_not_hold_up_the_stop(api: Any) -> None:
+def test_idle_keep_alive_connection_does_not_hold_up_the_stop(api: Api) -> None:
     connection = api.connect()
     connection.request("GET", "/healthz")
     connection.getresponse().read()
@@ -406,7 +407,7 @@ def test_sigint_ends_a_background_job_whose_shell_ignores_it(
 
 
 def test_signal_while_waiting_for_the_database_ends_the_process(
-    start_api: Callable[..., Any], relay: Any, wait_until: Callable[..., Any]
+    start_api: Callable[..., Any], relay: Relay, wait_until: Callable[..., Any]
 ) -> None:
     relay.away()
     api = start_api(relay.url, ready=False)
@@ -417,7 +418,7 @@ def test_signal_while_waiting_for_the_database_ends_the_process(
 
 
 def test_request_in_flight_gets_its_answer_after_the_signal(
-    api: Any, connection: Connection, connect: Callable[[], Connection], wait_until: Callable[..., Any]
+    api: Api, connection: Connection, connect: Callable[[], Connection], wait_until: Callable[..., Any]
 ) -> None:
     answers: list[Any] = []
     with connection.transaction():
@@ -448,6 +449,11 @@ def _waiting_for_a_lock(watcher: Connection) -> int:
     return int(row[0])
 
 
+def has_ended_after_one_more_signal(api: Api) -> bool:
+    api.process.send_signal(signal.SIGTERM)
+    return api.process.poll() is not None
+
+
 def _refuses(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -459,7 +465,7 @@ def _refuses(port: int) -> bool:
 
 
 def test_every_order_acknowledged_under_a_stop_is_stored_and_no_answer_is_cut_off(
-    api: Any, connection: Connection, wait_until: Callable[..., Any]
+    api: Api, connection: Connection, wait_until: Callable[..., Any]
 ) -> None:
     acknowledged: list[str] = []
     cut_off: list[bytes] = []
@@ -497,7 +503,7 @@ def test_every_order_acknowledged_under_a_stop_is_stored_and_no_answer_is_cut_of
 
 
 def test_requests_that_arrived_before_the_signal_are_answered_though_not_yet_accepted(
-    api: Any, stored: Callable[[], int]
+    api: Api, stored: Callable[[], int]
 ) -> None:
     api.process.send_signal(signal.SIGSTOP)
     connections = [api.connect() for _ in range(8)]
@@ -517,7 +523,7 @@ def test_requests_that_arrived_before_the_signal_are_answered_though_not_yet_acc
 
 
 @pytest.mark.slow
-def test_client_that_never_finishes_its_request_is_given_up(api: Any) -> None:
+def test_client_that_never_finishes_its_request_is_given_up(api: Api) -> None:
     with socket.create_connection(("127.0.0.1", api.port)) as raw:
         raw.sendall(b"POST /orders HTTP/1.1\r\nContent-Length: 10\r\n\r\n")
         assert api.call("GET", "/healthz").status == 200
@@ -526,7 +532,7 @@ def test_client_that_never_finishes_its_request_is_given_up(api: Any) -> None:
 
 
 def test_second_signal_after_a_second_gives_up_at_once(
-    api: Any, connection: Connection, connect: Callable[[], Connection], wait_until: Callable[..., Any]
+    api: Api, connection: Connection, connect: Callable[[], Connection], wait_until: Callable[..., Any]
 ) -> None:
     def post() -> None:
         with pytest.raises((OSError, http.client.HTTPException)):
@@ -540,7 +546,7 @@ def test_second_signal_after_a_second_gives_up_at_once(
         wait_until(lambda: _waiting_for_a_lock(watcher) == 1)
         api.process.send_signal(signal.SIGTERM)
         wait_until(lambda: _refuses(api.port))
-        wait_until(lambda: api.process.send_signal(signal.SIGTERM) or api.process.poll() is not None)
+        wait_until(lambda: has_ended_after_one_more_signal(api))
         thread.join()
 
     assert api.wait() == 0

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from schema.runtime.supervisor import pause_seconds
+from tests.api.conftest import Api
 
 COUNT = 3
 
@@ -32,7 +33,7 @@ def is_stopped(pid: int) -> bool:
 class Pack:
     """The processes of an API, as its log tells them."""
 
-    def __init__(self, api: Any, wait_until: Callable[..., Any]) -> None:
+    def __init__(self, api: Api, wait_until: Callable[..., Any]) -> None:
         self.api = api
         self._wait_until = wait_until
         wait_until(lambda: len(self.pids) == COUNT)

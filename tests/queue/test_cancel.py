@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -8,10 +7,11 @@ from schema.errors import IllegalMoveError, OrderLockedError, OrderNotFoundError
 from schema.queue import cancel
 from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
+from tests.rows import Queue
 
 
 @pytest.mark.parametrize("status", ["pending", "retrying"])
-def test_waiting_order_is_cancelled_at_once(queue: Any, status: str) -> None:
+def test_waiting_order_is_cancelled_at_once(queue: Queue, status: str) -> None:
     order_id = queue.insert(status)
     before = queue.now()
 
@@ -23,14 +23,14 @@ def test_waiting_order_is_cancelled_at_once(queue: Any, status: str) -> None:
     assert before <= row.cancel_requested_at <= queue.now()
 
 
-def test_cancelled_order_is_never_claimed(queue: Any) -> None:
+def test_cancelled_order_is_never_claimed(queue: Queue) -> None:
     queue.worker()
     cancel.cancel(queue.connection, queue.insert())
 
     assert queue.claim(free=10) == []
 
 
-def test_order_that_is_worked_on_notes_the_first_request_and_goes_on(queue: Any) -> None:
+def test_order_that_is_worked_on_notes_the_first_request_and_goes_on(queue: Queue) -> None:
     order_id = queue.insert("processing")
 
     assert cancel.cancel(queue.connection, order_id) is Status.PROCESSING
@@ -42,7 +42,7 @@ def test_order_that_is_worked_on_notes_the_first_request_and_goes_on(queue: Any)
     assert row.cancel_requested_at == first
 
 
-def test_completion_that_commits_first_wins_over_a_requested_cancel(queue: Any) -> None:
+def test_completion_that_commits_first_wins_over_a_requested_cancel(queue: Queue) -> None:
     queue.worker()
     queue.insert()
     (claim,) = queue.claim()
@@ -54,7 +54,7 @@ def test_completion_that_commits_first_wins_over_a_requested_cancel(queue: Any) 
     assert queue.status(claim.order_id) is Status.COMPLETED
 
 
-def test_requested_cancel_takes_effect_when_the_attempt_fails(queue: Any) -> None:
+def test_requested_cancel_takes_effect_when_the_attempt_fails(queue: Queue) -> None:
     queue.worker()
     queue.insert()
     (claim,) = queue.claim()
@@ -66,7 +66,7 @@ def test_requested_cancel_takes_effect_when_the_attempt_fails(queue: Any) -> Non
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
-def test_final_order_is_refused_with_its_state(queue: Any, status: str) -> None:
+def test_final_order_is_refused_with_its_state(queue: Queue, status: str) -> None:
     order_id = queue.insert(status)
     before = queue.snapshot()
 
@@ -75,13 +75,13 @@ def test_final_order_is_refused_with_its_state(queue: Any, status: str) -> None:
     assert queue.snapshot() == before
 
 
-def test_unknown_order_is_not_found(queue: Any) -> None:
+def test_unknown_order_is_not_found(queue: Queue) -> None:
     with pytest.raises(OrderNotFoundError):
         cancel.cancel(queue.connection, uuid4())
 
 
 def test_locked_order_is_refused_at_once_and_cancelled_later(
-    queue: Any, lock: Callable[..., Connection]
+    queue: Queue, lock: Callable[..., Connection]
 ) -> None:
     order_id = queue.insert()
     psql = lock(order_id)

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -7,10 +6,11 @@ from schema.order import Claim, Fence
 from schema.queue import completion
 from schema.queue.completion import Standing
 from schema.runtime.connection import Connection
+from tests.rows import Queue
 
 
 @pytest.fixture
-def claim(queue: Any) -> Claim:
+def claim(queue: Queue) -> Claim:
     queue.worker()
     queue.insert()
     (claimed,) = queue.claim()
@@ -19,7 +19,7 @@ def claim(queue: Any) -> Claim:
 
 
 def test_completion_commits_with_what_the_transaction_wrote(
-    queue: Any, claim: Claim, connect: Callable[[], Connection]
+    queue: Queue, claim: Claim, connect: Callable[[], Connection]
 ) -> None:
     queue.connection.execute("CREATE TABLE ledger (order_id uuid)")
     handler = connect()
@@ -35,7 +35,7 @@ def test_completion_commits_with_what_the_transaction_wrote(
     assert queue.value("SELECT count(*) FROM ledger") == 1
 
 
-def test_completion_of_a_claim_that_is_somebody_else_s_writes_nothing(queue: Any, claim: Claim) -> None:
+def test_completion_of_a_claim_that_is_somebody_else_s_writes_nothing(queue: Queue, claim: Claim) -> None:
     before = queue.snapshot()
 
     assert not completion.complete(queue.connection, "v", fence=claim.fence)
@@ -44,7 +44,7 @@ def test_completion_of_a_claim_that_is_somebody_else_s_writes_nothing(queue: Any
 
 
 def test_completion_of_a_locked_order_does_not_wait(
-    queue: Any, claim: Claim, lock: Callable[..., Connection]
+    queue: Queue, claim: Claim, lock: Callable[..., Connection]
 ) -> None:
     lock(claim.order_id)
 
@@ -53,7 +53,7 @@ def test_completion_of_a_locked_order_does_not_wait(
 
 
 def test_claim_is_free_unless_somebody_has_its_row_or_it_is_lost(
-    queue: Any, claim: Claim, lock: Callable[..., Connection]
+    queue: Queue, claim: Claim, lock: Callable[..., Connection]
 ) -> None:
     assert completion.is_free(queue.connection, "w", fence=claim.fence)
     assert not completion.is_free(queue.connection, "v", fence=claim.fence)
@@ -61,7 +61,7 @@ def test_claim_is_free_unless_somebody_has_its_row_or_it_is_lost(
     assert not completion.is_free(queue.connection, "w", fence=claim.fence)
 
 
-def test_claim_stands_held_then_completed_and_for_others_lost(queue: Any, claim: Claim) -> None:
+def test_claim_stands_held_then_completed_and_for_others_lost(queue: Queue, claim: Claim) -> None:
     held = completion.standing(queue.connection, "w", fence=claim.fence)
     queue.exchange(finished=[claim.fence])
     completed = completion.standing(queue.connection, "w", fence=claim.fence)
@@ -71,7 +71,7 @@ def test_claim_stands_held_then_completed_and_for_others_lost(queue: Any, claim:
     assert completion.standing(queue.connection, "w", fence=Fence(claim.order_id, 2)) is Standing.LOST
 
 
-def test_claim_that_failed_is_lost_to_its_worker(queue: Any, claim: Claim) -> None:
+def test_claim_that_failed_is_lost_to_its_worker(queue: Queue, claim: Claim) -> None:
     queue.change(claim.order_id, "status = 'failed', finished_at = clock_timestamp()")
 
     assert completion.standing(queue.connection, "w", fence=claim.fence) is Standing.LOST

@@ -1,16 +1,16 @@
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from schema.order import Claim, Fence
 from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
+from tests.rows import Queue
 
 
 @pytest.fixture
-def claim(queue: Any) -> Claim:
+def claim(queue: Queue) -> Claim:
     queue.worker()
     queue.insert()
     (claimed,) = queue.claim()
@@ -20,7 +20,7 @@ def claim(queue: Any) -> Claim:
 
 @pytest.mark.parametrize("outcome", [Outcome.RAISED, Outcome.TIMED_OUT, Outcome.CANCELLED])
 def test_failed_attempt_waits_out_its_backoff_in_its_old_place(
-    queue: Any, claim: Claim, outcome: Outcome
+    queue: Queue, claim: Claim, outcome: Outcome
 ) -> None:
     before = queue.row(claim.order_id)
     began = queue.now()
@@ -34,7 +34,7 @@ def test_failed_attempt_waits_out_its_backoff_in_its_old_place(
     assert (row.worker_id, row.started_at, row.last_error) == (None, None, "no stock")
 
 
-def test_last_attempt_fails_the_order(queue: Any, claim: Claim) -> None:
+def test_last_attempt_fails_the_order(queue: Queue, claim: Claim) -> None:
     queue.change(claim.order_id, "attempt_limit = 1")
 
     queue.end(claim.fence, outcome=Outcome.RAISED, error="no stock")
@@ -45,7 +45,7 @@ def test_last_attempt_fails_the_order(queue: Any, claim: Claim) -> None:
     assert row.finished_at >= claim.started_at
 
 
-def test_rejected_order_fails_with_attempts_left(queue: Any, claim: Claim) -> None:
+def test_rejected_order_fails_with_attempts_left(queue: Queue, claim: Claim) -> None:
     queue.end(claim.fence, outcome=Outcome.REJECTED, error="unknown item")
 
     row = queue.row(claim.order_id)
@@ -53,7 +53,7 @@ def test_rejected_order_fails_with_attempts_left(queue: Any, claim: Claim) -> No
     assert row.last_error == "unknown item"
 
 
-def test_released_order_has_its_old_place_and_its_attempt_back(queue: Any, claim: Claim) -> None:
+def test_released_order_has_its_old_place_and_its_attempt_back(queue: Queue, claim: Claim) -> None:
     before = queue.row(claim.order_id)
 
     queue.end(claim.fence, outcome=Outcome.RELEASED)
@@ -66,7 +66,7 @@ def test_released_order_has_its_old_place_and_its_attempt_back(queue: Any, claim
     assert (again.attempt, again.attempt_limit) == (2, 6)
 
 
-def test_release_of_an_order_without_a_limit_sets_none(queue: Any, claim: Claim) -> None:
+def test_release_of_an_order_without_a_limit_sets_none(queue: Queue, claim: Claim) -> None:
     queue.change(claim.order_id, "attempt_limit = NULL")
 
     queue.end(claim.fence, outcome=Outcome.RELEASED)
@@ -74,7 +74,7 @@ def test_release_of_an_order_without_a_limit_sets_none(queue: Any, claim: Claim)
     assert queue.row(claim.order_id).attempt_limit is None
 
 
-def test_release_beyond_the_limit_leaves_one_attempt(queue: Any) -> None:
+def test_release_beyond_the_limit_leaves_one_attempt(queue: Queue) -> None:
     queue.worker()
     order_id = queue.insert("processing", attempt=7, attempt_limit=3)
 
@@ -84,7 +84,7 @@ def test_release_beyond_the_limit_leaves_one_attempt(queue: Any) -> None:
     assert (row.status, row.attempt, row.attempt_limit) == ("pending", 7, 8)
 
 
-def test_release_of_the_last_attempt_that_can_be_counted_fails(queue: Any) -> None:
+def test_release_of_the_last_attempt_that_can_be_counted_fails(queue: Queue) -> None:
     queue.worker()
     order_id = queue.insert("processing", attempt=1_000_000, attempt_limit=None)
 
@@ -94,7 +94,7 @@ def test_release_of_the_last_attempt_that_can_be_counted_fails(queue: Any) -> No
 
 
 @pytest.mark.parametrize("outcome", [Outcome.RAISED, Outcome.TIMED_OUT, Outcome.RELEASED, Outcome.CANCELLED])
-def test_requested_cancel_wins_over_every_return(queue: Any, claim: Claim, outcome: Outcome) -> None:
+def test_requested_cancel_wins_over_every_return(queue: Queue, claim: Claim, outcome: Outcome) -> None:
     queue.change(claim.order_id, "cancel_requested_at = clock_timestamp()")
 
     queue.end(claim.fence, outcome=outcome)
@@ -104,7 +104,7 @@ def test_requested_cancel_wins_over_every_return(queue: Any, claim: Claim, outco
     assert row.finished_at >= row.cancel_requested_at
 
 
-def test_earlier_error_stays_when_an_attempt_ends_without_one(queue: Any, claim: Claim) -> None:
+def test_earlier_error_stays_when_an_attempt_ends_without_one(queue: Queue, claim: Claim) -> None:
     queue.change(claim.order_id, "last_error = 'earlier'")
 
     queue.end(claim.fence, outcome=Outcome.RELEASED)
@@ -114,7 +114,7 @@ def test_earlier_error_stays_when_an_attempt_ends_without_one(queue: Any, claim:
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_each_attempt_that_does_not_complete_leaves_its_row(
-    queue: Any, claim: Claim, outcome: Outcome
+    queue: Queue, claim: Claim, outcome: Outcome
 ) -> None:
     queued_at = queue.row(claim.order_id).queued_at
 
@@ -127,7 +127,7 @@ def test_each_attempt_that_does_not_complete_leaves_its_row(
     assert claim.started_at < attempt.ended_at <= queue.now()
 
 
-def test_attempt_that_is_recorded_already_is_kept_and_the_order_moves(queue: Any, claim: Claim) -> None:
+def test_attempt_that_is_recorded_already_is_kept_and_the_order_moves(queue: Queue, claim: Claim) -> None:
     queue.connection.execute(
         "INSERT INTO attempts (order_id, attempt, outcome, error) VALUES (%s, 1, 'raised', 'by hand')",
         (claim.order_id,),
@@ -141,7 +141,7 @@ def test_attempt_that_is_recorded_already_is_kept_and_the_order_moves(queue: Any
 
 @pytest.mark.parametrize(("worker_id", "attempt"), [("v", 1), ("w", 2), ("w", 0)])
 def test_end_of_a_claim_that_is_somebody_else_s_changes_nothing(
-    queue: Any, claim: Claim, worker_id: str, attempt: int
+    queue: Queue, claim: Claim, worker_id: str, attempt: int
 ) -> None:
     before = queue.snapshot()
     fence = Fence(claim.order_id, attempt)
@@ -153,7 +153,7 @@ def test_end_of_a_claim_that_is_somebody_else_s_changes_nothing(
     assert queue.attempts(claim.order_id) == []
 
 
-def test_end_that_was_written_already_is_lost(queue: Any, claim: Claim) -> None:
+def test_end_that_was_written_already_is_lost(queue: Queue, claim: Claim) -> None:
     queue.end(claim.fence, outcome=Outcome.RELEASED)
     before = queue.snapshot()
 
@@ -161,7 +161,7 @@ def test_end_that_was_written_already_is_lost(queue: Any, claim: Claim) -> None:
     assert queue.snapshot() == before
 
 
-def test_earlier_attempt_at_an_order_is_lost_beside_the_present_one(queue: Any, claim: Claim) -> None:
+def test_earlier_attempt_at_an_order_is_lost_beside_the_present_one(queue: Queue, claim: Claim) -> None:
     queue.end(claim.fence, outcome=Outcome.RELEASED)
     (present,) = queue.claim()
 
@@ -170,7 +170,7 @@ def test_earlier_attempt_at_an_order_is_lost_beside_the_present_one(queue: Any, 
 
 
 def test_locked_order_is_busy_and_the_other_ends_are_written_at_once(
-    queue: Any, claim: Claim, lock: Callable[..., Connection]
+    queue: Queue, claim: Claim, lock: Callable[..., Connection]
 ) -> None:
     queue.line(2)
     first, second = (claim.fence for claim in queue.claim(free=2))
@@ -185,7 +185,7 @@ def test_locked_order_is_busy_and_the_other_ends_are_written_at_once(
     assert queue.end(claim.fence, outcome=Outcome.RAISED).busy == set()
 
 
-def test_each_order_of_a_batch_gets_its_own_end(queue: Any) -> None:
+def test_each_order_of_a_batch_gets_its_own_end(queue: Queue) -> None:
     queue.worker()
     queue.line(3)
     first, second, third = queue.claim(free=3)
@@ -200,7 +200,7 @@ def test_each_order_of_a_batch_gets_its_own_end(queue: Any) -> None:
     ]
 
 
-def test_no_endings_are_nothing_to_do(queue: Any) -> None:
+def test_no_endings_are_nothing_to_do(queue: Queue) -> None:
     unwritten = queue.end(outcome=Outcome.RAISED)
 
     assert (unwritten.busy, unwritten.lost) == (set(), set())

@@ -10,15 +10,16 @@ from schema.queue import completion, pause, redrive
 from schema.queue.exchange import recover_claims
 from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
+from tests.rows import Queue
 
 
 @pytest.fixture(autouse=True)
-def workers(queue: Any) -> None:
+def workers(queue: Queue) -> None:
     queue.worker("w")
     queue.worker("v")
 
 
-def test_orders_are_claimed_by_ticket_and_not_by_time_or_key(queue: Any) -> None:
+def test_orders_are_claimed_by_ticket_and_not_by_time_or_key(queue: Queue) -> None:
     last = queue.insert(seq=30, created_at="2001-01-01", queued_at="2001-01-01")
     first = queue.insert(seq=10)
     second = queue.insert(seq=20, created_at="2002-01-01")
@@ -28,7 +29,7 @@ def test_orders_are_claimed_by_ticket_and_not_by_time_or_key(queue: Any) -> None
     assert [claim.order_id for claim in claimed] == [first, second, last]
 
 
-def test_claims_at_most_as_many_as_are_free(queue: Any) -> None:
+def test_claims_at_most_as_many_as_are_free(queue: Queue) -> None:
     orders = queue.line(5)
 
     claimed = [[claim.order_id for claim in queue.claim(free=free)] for free in (0, 1, 3, 5)]
@@ -36,7 +37,7 @@ def test_claims_at_most_as_many_as_are_free(queue: Any) -> None:
     assert claimed == [[], orders[:1], orders[1:4], orders[4:]]
 
 
-def test_claim_carries_the_whole_order_and_its_first_attempt(queue: Any) -> None:
+def test_claim_carries_the_whole_order_and_its_first_attempt(queue: Queue) -> None:
     order_id = queue.insert(item_ids=["a,b", '"', "\N{ROCKET}"], total_amount="250.75", seq=7)
 
     (claim,) = queue.exchange(free=1, max_attempts=3).claimed
@@ -50,7 +51,7 @@ def test_claim_carries_the_whole_order_and_its_first_attempt(queue: Any) -> None
     assert (row.status, row.worker_id, row.attempt) == ("processing", "w", 1)
 
 
-def test_attempt_limit_is_set_by_the_first_claim_only(queue: Any) -> None:
+def test_attempt_limit_is_set_by_the_first_claim_only(queue: Queue) -> None:
     order_id = queue.insert()
     (first,) = queue.exchange(free=1, max_attempts=3).claimed
     queue.end(first.fence, outcome=Outcome.RAISED)
@@ -61,7 +62,7 @@ def test_attempt_limit_is_set_by_the_first_claim_only(queue: Any) -> None:
     assert (second.attempt, second.attempt_limit) == (2, 3)
 
 
-def test_limit_of_an_order_that_came_without_one_counts_from_its_attempt(queue: Any) -> None:
+def test_limit_of_an_order_that_came_without_one_counts_from_its_attempt(queue: Queue) -> None:
     queue.insert(attempt=3)
 
     (claim,) = queue.exchange(free=1, max_attempts=5).claimed
@@ -69,7 +70,7 @@ def test_limit_of_an_order_that_came_without_one_counts_from_its_attempt(queue: 
     assert (claim.attempt, claim.attempt_limit) == (4, 8)
 
 
-def test_one_exchange_completes_and_claims(queue: Any) -> None:
+def test_one_exchange_completes_and_claims(queue: Queue) -> None:
     first, second = queue.line(2)
     (held,) = queue.claim()
 
@@ -82,7 +83,7 @@ def test_one_exchange_completes_and_claims(queue: Any) -> None:
     assert row.finished_at >= row.started_at
 
 
-def test_an_order_is_not_claimed_by_the_exchange_that_completes_it(queue: Any) -> None:
+def test_an_order_is_not_claimed_by_the_exchange_that_completes_it(queue: Queue) -> None:
     queue.line(1)
     (held,) = queue.claim()
 
@@ -90,7 +91,7 @@ def test_an_order_is_not_claimed_by_the_exchange_that_completes_it(queue: Any) -
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.PROCESSING])
-def test_claim_of_an_order_that_is_not_being_worked_on_is_lost(queue: Any, status: Status) -> None:
+def test_claim_of_an_order_that_is_not_being_worked_on_is_lost(queue: Queue, status: Status) -> None:
     shape: dict[str, Any] = {"attempt": 1, "attempt_limit": 5}
     if status in ("failed", "cancelled"):
         shape |= {"worker_id": "w", "started_at": "now"}
@@ -108,7 +109,7 @@ def test_claim_of_an_order_that_is_not_being_worked_on_is_lost(queue: Any, statu
 
 @pytest.mark.parametrize(("worker_id", "attempt"), [("v", 2), ("w", 1), ("w", 3)])
 def test_late_result_of_another_worker_or_attempt_changes_nothing(
-    queue: Any, worker_id: str, attempt: int
+    queue: Queue, worker_id: str, attempt: int
 ) -> None:
     order_id = queue.insert("processing", attempt=2)
     before = queue.snapshot()
@@ -119,7 +120,7 @@ def test_late_result_of_another_worker_or_attempt_changes_nothing(
     assert queue.snapshot() == before
 
 
-def test_earlier_attempt_at_an_order_is_lost_beside_the_present_one(queue: Any) -> None:
+def test_earlier_attempt_at_an_order_is_lost_beside_the_present_one(queue: Queue) -> None:
     queue.insert()
     (earlier,) = queue.claim()
     queue.end(earlier.fence, outcome=Outcome.RELEASED)
@@ -131,14 +132,14 @@ def test_earlier_attempt_at_an_order_is_lost_beside_the_present_one(queue: Any) 
     assert queue.status(present.order_id) is Status.COMPLETED
 
 
-def test_unknown_order_is_lost(queue: Any) -> None:
+def test_unknown_order_is_lost(queue: Queue) -> None:
     fence = Fence(queue.insert(), 1)
     queue.connection.execute("DELETE FROM orders")
 
     assert queue.exchange(finished=[fence]).lost == {fence}
 
 
-def test_completion_that_is_committed_already_counts_as_done(queue: Any) -> None:
+def test_completion_that_is_committed_already_counts_as_done(queue: Queue) -> None:
     queue.line(1)
     (held,) = queue.claim()
     completion.complete(queue.connection, "w", fence=held.fence)
@@ -151,7 +152,7 @@ def test_completion_that_is_committed_already_counts_as_done(queue: Any) -> None
 
 
 def test_locked_order_is_busy_while_the_others_are_written_at_once(
-    queue: Any, lock: Callable[..., Connection]
+    queue: Queue, lock: Callable[..., Connection]
 ) -> None:
     queue.line(3)
     first, second, third = (claim.fence for claim in queue.claim(free=3))
@@ -173,7 +174,7 @@ def test_locked_order_is_busy_while_the_others_are_written_at_once(
 
 
 def test_locked_order_in_line_is_passed_over_and_claimed_later(
-    queue: Any, lock: Callable[..., Connection]
+    queue: Queue, lock: Callable[..., Connection]
 ) -> None:
     orders = queue.line(3)
     psql = lock(orders[0])
@@ -186,7 +187,7 @@ def test_locked_order_in_line_is_passed_over_and_claimed_later(
 
 
 def test_child_row_in_an_open_transaction_makes_no_order_busy_or_unclaimable(
-    queue: Any, connect: Callable[[], Connection]
+    queue: Queue, connect: Callable[[], Connection]
 ) -> None:
     queue.connection.execute("CREATE TABLE invoices (order_id uuid REFERENCES orders)")
     held, waiting = queue.line(2)
@@ -203,7 +204,7 @@ def test_child_row_in_an_open_transaction_makes_no_order_busy_or_unclaimable(
     accountant.execute("COMMIT")
 
 
-def test_dead_worker_claims_nothing_but_completes_what_is_still_its_own(queue: Any) -> None:
+def test_dead_worker_claims_nothing_but_completes_what_is_still_its_own(queue: Queue) -> None:
     first, second = queue.line(2)
     (held,) = queue.claim()
     queue.change_worker("w", "dead_at = clock_timestamp()")
@@ -215,7 +216,7 @@ def test_dead_worker_claims_nothing_but_completes_what_is_still_its_own(queue: A
     assert (queue.status(first), queue.status(second)) == ("completed", "pending")
 
 
-def test_worker_without_a_row_claims_nothing(queue: Any) -> None:
+def test_worker_without_a_row_claims_nothing(queue: Queue) -> None:
     queue.line(1)
 
     exchanged = queue.exchange("stranger", free=1)
@@ -224,7 +225,7 @@ def test_worker_without_a_row_claims_nothing(queue: Any) -> None:
     assert exchanged.claimed == []
 
 
-def test_paused_queue_is_not_claimed_from_and_finished_orders_are_written(queue: Any) -> None:
+def test_paused_queue_is_not_claimed_from_and_finished_orders_are_written(queue: Queue) -> None:
     first, second = queue.line(2)
     (held,) = queue.claim()
     pause.pause(queue.connection)
@@ -239,14 +240,14 @@ def test_paused_queue_is_not_claimed_from_and_finished_orders_are_written(queue:
     assert [claim.order_id for claim in resumed.claimed] == [second]
 
 
-def test_queue_without_its_switch_is_claimed_from(queue: Any) -> None:
+def test_queue_without_its_switch_is_claimed_from(queue: Queue) -> None:
     queue.connection.execute("DELETE FROM queue")
     queue.line(1)
 
     assert len(queue.claim()) == 1
 
 
-def test_floor_hides_older_fresh_orders_but_none_that_came_back(queue: Any) -> None:
+def test_floor_hides_older_fresh_orders_but_none_that_came_back(queue: Queue) -> None:
     queue.insert(seq=1)
     returned = queue.insert(seq=2, attempt=1, attempt_limit=5)
     at_floor = queue.insert(seq=10)
@@ -256,7 +257,7 @@ def test_floor_hides_older_fresh_orders_but_none_that_came_back(queue: Any) -> N
     assert [claim.order_id for claim in claimed] == [returned, at_floor]
 
 
-def test_returned_and_fresh_orders_are_merged_by_ticket(queue: Any) -> None:
+def test_returned_and_fresh_orders_are_merged_by_ticket(queue: Queue) -> None:
     fresh = [queue.insert(seq=seq) for seq in (2, 4, 6)]
     returned = [queue.insert(seq=seq, attempt=1, attempt_limit=5) for seq in (1, 3, 5)]
 
@@ -267,7 +268,7 @@ def test_returned_and_fresh_orders_are_merged_by_ticket(queue: Any) -> None:
     assert [claim.order_id for claim in second] == [returned[2], fresh[2]]
 
 
-def test_returned_orders_below_the_floor_fill_no_more_than_is_free(queue: Any) -> None:
+def test_returned_orders_below_the_floor_fill_no_more_than_is_free(queue: Queue) -> None:
     for seq in range(1, 5):
         queue.insert(seq=seq, attempt=1, attempt_limit=5)
     queue.insert(seq=10)
@@ -275,7 +276,7 @@ def test_returned_orders_below_the_floor_fill_no_more_than_is_free(queue: Any) -
     assert [claim.seq for claim in queue.exchange(free=3, floor=10).claimed] == [1, 2, 3]
 
 
-def test_no_claim_is_dated_before_the_last_exchange_whatever_the_clock_does(queue: Any) -> None:
+def test_no_claim_is_dated_before_the_last_exchange_whatever_the_clock_does(queue: Queue) -> None:
     queue.line(1)
     ahead = queue.now() + timedelta(hours=1)
 
@@ -285,7 +286,7 @@ def test_no_claim_is_dated_before_the_last_exchange_whatever_the_clock_does(queu
     assert queue.exchange(finished=[claim.fence]).lost == set()
 
 
-def test_time_of_an_exchange_is_not_after_its_claims(queue: Any) -> None:
+def test_time_of_an_exchange_is_not_after_its_claims(queue: Queue) -> None:
     queue.line(50)
     before = queue.now()
 
@@ -303,7 +304,7 @@ JOIN orders AS later ON later.seq > earlier.seq
 
 
 def test_concurrent_claimers_get_every_order_once_in_ticket_order_and_never_too_many(
-    queue: Any, connect: Callable[[], Connection], in_thread: Callable[..., Any]
+    queue: Queue, connect: Callable[[], Connection], in_thread: Callable[..., Any]
 ) -> None:
     orders = 600
     queue.connection.execute(
@@ -341,7 +342,7 @@ def test_concurrent_claimers_get_every_order_once_in_ticket_order_and_never_too_
 
 
 def test_order_that_is_taken_while_an_exchange_is_about_to_is_left_alone(
-    queue: Any, connect: Callable[[], Connection], lock: Callable[..., Connection]
+    queue: Queue, connect: Callable[[], Connection], lock: Callable[..., Connection]
 ) -> None:
     taken, free = queue.line(2)
     psql = lock(taken)
@@ -357,7 +358,7 @@ def test_order_that_is_taken_while_an_exchange_is_about_to_is_left_alone(
     assert queue.claim(free=2) == []
 
 
-def test_redriven_order_keeps_its_attempts_and_is_claimed_from_its_new_place(queue: Any) -> None:
+def test_redriven_order_keeps_its_attempts_and_is_claimed_from_its_new_place(queue: Queue) -> None:
     redriven = queue.insert("failed")
     waiting = queue.insert()
     redrive.redrive(queue.connection, redriven, attempts=2)
@@ -370,7 +371,7 @@ def test_redriven_order_keeps_its_attempts_and_is_claimed_from_its_new_place(que
     ]
 
 
-def test_recovered_are_the_claims_of_a_worker_that_it_does_not_hold_by_ticket(queue: Any) -> None:
+def test_recovered_are_the_claims_of_a_worker_that_it_does_not_hold_by_ticket(queue: Queue) -> None:
     orders = queue.line(5)
     since = queue.exchange().at
     held, *lost = queue.claim(free=4)
@@ -383,7 +384,7 @@ def test_recovered_are_the_claims_of_a_worker_that_it_does_not_hold_by_ticket(qu
     assert [claim.order_id for claim in found] == orders[2:4]
 
 
-def test_claims_from_before_the_last_answer_are_not_recovered(queue: Any) -> None:
+def test_claims_from_before_the_last_answer_are_not_recovered(queue: Queue) -> None:
     queue.line(1)
     (claim,) = queue.claim()
 
@@ -392,7 +393,7 @@ def test_claims_from_before_the_last_answer_are_not_recovered(queue: Any) -> Non
     assert recover_claims(queue.connection, "w", held=[], since=claim.started_at) == [claim]
 
 
-def test_claim_that_a_trigger_suppresses_is_told_from_an_empty_line(queue: Any) -> None:
+def test_claim_that_a_trigger_suppresses_is_told_from_an_empty_line(queue: Queue) -> None:
     suppressed = queue.insert(user_id="eve")
     queue.connection.execute("""
         CREATE FUNCTION pg_temp.suppress() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
@@ -419,7 +420,7 @@ def test_claim_that_a_trigger_suppresses_is_told_from_an_empty_line(queue: Any) 
     assert not empty.suppressed
 
 
-def test_completion_that_a_trigger_turns_back_is_no_claim(queue: Any) -> None:
+def test_completion_that_a_trigger_turns_back_is_no_claim(queue: Queue) -> None:
     queue.line(1)
     (claim,) = queue.claim()
     queue.connection.execute("""

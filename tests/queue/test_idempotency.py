@@ -9,21 +9,22 @@ from schema.order import NewOrder, Placed
 from schema.queue import idempotency, submit
 from schema.queue.idempotency import submit_once
 from schema.runtime.connection import Connection
+from tests.rows import Queue
 
 TEA = NewOrder(user_id="ada", item_ids=("tea", "milk"), total_amount=Decimal("250.75"))
 CAKE = NewOrder(user_id="ada", item_ids=("cake",), total_amount=Decimal("3.00"))
 
 
-def stored(queue: Any) -> int:
+def stored(queue: Queue) -> int:
     return int(queue.value("SELECT count(*) FROM orders"))
 
 
-def keys(queue: Any) -> list[str]:
+def keys(queue: Queue) -> list[str]:
     found = queue.value("SELECT array_agg(idempotency_key ORDER BY idempotency_key) FROM idempotency_keys")
     return found or []
 
 
-def waits(queue: Any) -> Callable[[], bool]:
+def waits(queue: Queue) -> Callable[[], bool]:
     """Tell whether a session of this database waits for another's transaction to end."""
     statement = (
         "SELECT count(*) FROM pg_stat_activity"
@@ -32,7 +33,7 @@ def waits(queue: Any) -> Callable[[], bool]:
     return lambda: queue.value(statement) == 1
 
 
-def test_new_key_places_a_whole_order(queue: Any) -> None:
+def test_new_key_places_a_whole_order(queue: Queue) -> None:
     placed = submit_once(queue.connection, TEA, key="k")
 
     row = queue.row(placed.order_id)
@@ -42,7 +43,7 @@ def test_new_key_places_a_whole_order(queue: Any) -> None:
     assert keys(queue) == ["k"]
 
 
-def test_same_key_and_order_is_the_first_order_again(queue: Any) -> None:
+def test_same_key_and_order_is_the_first_order_again(queue: Queue) -> None:
     placed = submit_once(queue.connection, TEA, key="k")
 
     again = submit_once(queue.connection, TEA, key="k")
@@ -51,7 +52,7 @@ def test_same_key_and_order_is_the_first_order_again(queue: Any) -> None:
     assert stored(queue) == 1
 
 
-def test_other_key_is_another_order(queue: Any) -> None:
+def test_other_key_is_another_order(queue: Queue) -> None:
     first = submit_once(queue.connection, TEA, key="k")
     second = submit_once(queue.connection, TEA, key="K")
 
@@ -75,7 +76,9 @@ def test_other_key_is_another_order(queue: Any) -> None:
         NewOrder("ada", ("tea", "milk2"), Decimal("50.75")),
     ],
 )
-def test_key_that_came_with_another_order_is_refused_and_places_nothing(queue: Any, other: NewOrder) -> None:
+def test_key_that_came_with_another_order_is_refused_and_places_nothing(
+    queue: Queue, other: NewOrder
+) -> None:
     submit_once(queue.connection, TEA, key="k")
 
     with pytest.raises(KeyReusedError):
@@ -86,7 +89,7 @@ def test_key_that_came_with_another_order_is_refused_and_places_nothing(queue: A
 
 
 @pytest.mark.parametrize("amount", ["1", "1.0", "1.00", "1e0", "0.1E1"])
-def test_amount_may_be_written_with_other_digits(queue: Any, amount: str) -> None:
+def test_amount_may_be_written_with_other_digits(queue: Queue, amount: str) -> None:
     submit_once(queue.connection, NewOrder("ada", ("tea",), Decimal("1.00")), key="k")
 
     again = submit_once(queue.connection, NewOrder("ada", ("tea",), Decimal(amount)), key="k")
@@ -94,7 +97,7 @@ def test_amount_may_be_written_with_other_digits(queue: Any, amount: str) -> Non
     assert again.replayed
 
 
-def test_order_that_the_table_refuses_leaves_no_key(queue: Any, refused: Callable[..., str | None]) -> None:
+def test_order_that_the_table_refuses_leaves_no_key(queue: Queue, refused: Callable[..., str | None]) -> None:
     nothing = NewOrder(user_id="", item_ids=("tea",), total_amount=Decimal(1))
 
     constraint = refused(lambda: submit_once(queue.connection, nothing, key="k"))
@@ -103,7 +106,7 @@ def test_order_that_the_table_refuses_leaves_no_key(queue: Any, refused: Callabl
     assert keys(queue) == []
 
 
-def test_order_may_be_gone_when_its_key_comes_again(queue: Any) -> None:
+def test_order_may_be_gone_when_its_key_comes_again(queue: Queue) -> None:
     placed = submit_once(queue.connection, TEA, key="k")
     queue.connection.execute("DELETE FROM orders")
 
@@ -111,7 +114,7 @@ def test_order_may_be_gone_when_its_key_comes_again(queue: Any) -> None:
 
 
 def test_duplicate_waits_for_the_first_and_gets_its_order(
-    queue: Any, connect: Callable[[], Connection], in_thread: Any, wait_until: Callable[..., Any]
+    queue: Queue, connect: Callable[[], Connection], in_thread: Any, wait_until: Callable[..., Any]
 ) -> None:
     first, second = connect(), connect()
     first.execute("BEGIN")
@@ -126,7 +129,7 @@ def test_duplicate_waits_for_the_first_and_gets_its_order(
 
 
 def test_duplicate_of_an_order_that_was_rolled_back_places_it(
-    queue: Any, connect: Callable[[], Connection], in_thread: Any, wait_until: Callable[..., Any]
+    queue: Queue, connect: Callable[[], Connection], in_thread: Any, wait_until: Callable[..., Any]
 ) -> None:
     first, second = connect(), connect()
     first.execute("BEGIN")
@@ -142,7 +145,7 @@ def test_duplicate_of_an_order_that_was_rolled_back_places_it(
 
 
 def test_duplicate_of_an_order_whose_session_died_places_it(
-    queue: Any, connect: Callable[[], Connection], in_thread: Any, wait_until: Callable[..., Any]
+    queue: Queue, connect: Callable[[], Connection], in_thread: Any, wait_until: Callable[..., Any]
 ) -> None:
     first, second = connect(), connect()
     first.execute("BEGIN")
@@ -162,7 +165,7 @@ def test_duplicate_of_an_order_whose_session_died_places_it(
 
 
 def test_duplicate_with_another_order_waits_and_is_refused(
-    queue: Any, connect: Callable[[], Connection], in_thread: Any, wait_until: Callable[..., Any]
+    queue: Queue, connect: Callable[[], Connection], in_thread: Any, wait_until: Callable[..., Any]
 ) -> None:
     first, second = connect(), connect()
     first.execute("BEGIN")
@@ -177,7 +180,7 @@ def test_duplicate_with_another_order_waits_and_is_refused(
 
 
 def test_ticket_and_time_are_drawn_after_the_wait_for_a_duplicate(
-    queue: Any, connect: Callable[[], Connection], in_thread: Any, wait_until: Callable[..., Any]
+    queue: Queue, connect: Callable[[], Connection], in_thread: Any, wait_until: Callable[..., Any]
 ) -> None:
     first, second = connect(), connect()
     first.execute("BEGIN")
@@ -194,7 +197,7 @@ def test_ticket_and_time_are_drawn_after_the_wait_for_a_duplicate(
     assert waited.queued_at > passed.queued_at
 
 
-def test_key_that_is_pruned_while_it_is_looked_up_places_the_order(queue: Any) -> None:
+def test_key_that_is_pruned_while_it_is_looked_up_places_the_order(queue: Queue) -> None:
     old = submit_once(queue.connection, TEA, key="k")
     queue.connection.execute("UPDATE idempotency_keys SET created_at = '2001-01-01'")
     # Runs within the INSERT, also one that conflicts: the lookup that comes next finds nothing.
@@ -214,7 +217,7 @@ def test_key_that_is_pruned_while_it_is_looked_up_places_the_order(queue: Any) -
     assert stored(queue) == 2
 
 
-def test_key_that_is_always_gone_is_given_up(queue: Any) -> None:
+def test_key_that_is_always_gone_is_given_up(queue: Queue) -> None:
     queue.connection.execute(
         "CREATE FUNCTION never() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
         " CREATE TRIGGER never BEFORE INSERT ON idempotency_keys FOR EACH ROW EXECUTE FUNCTION never()"
@@ -228,7 +231,7 @@ def test_key_that_is_always_gone_is_given_up(queue: Any) -> None:
     assert stored(queue) == 0
 
 
-def test_keys_are_kept_for_24_hours_and_then_pruned(queue: Any) -> None:
+def test_keys_are_kept_for_24_hours_and_then_pruned(queue: Queue) -> None:
     for key, age in {"new": "0", "day": "23:59:00", "old": "24:00:01", "older": "1 year"}.items():
         submit_once(queue.connection, TEA, key=key)
         queue.connection.execute(
@@ -242,7 +245,7 @@ def test_keys_are_kept_for_24_hours_and_then_pruned(queue: Any) -> None:
     assert stored(queue) == 4
 
 
-def test_old_key_that_is_not_yet_pruned_is_honoured(queue: Any) -> None:
+def test_old_key_that_is_not_yet_pruned_is_honoured(queue: Queue) -> None:
     placed = submit_once(queue.connection, TEA, key="k")
     queue.connection.execute("UPDATE idempotency_keys SET created_at = '2001-01-01'")
 
@@ -250,7 +253,7 @@ def test_old_key_that_is_not_yet_pruned_is_honoured(queue: Any) -> None:
 
 
 def test_prune_is_bounded_takes_the_oldest_first_and_passes_locked_keys(
-    queue: Any, connect: Callable[[], Connection]
+    queue: Queue, connect: Callable[[], Connection]
 ) -> None:
     queue.connection.execute(
         "INSERT INTO idempotency_keys (idempotency_key, order_id, order_hash, created_at)"

@@ -29,6 +29,7 @@ from schema.queue import (
 from schema.queue import workers as workers_module
 from schema.reports import lists, metrics, show
 from schema.runtime.connection import Connection
+from tests.rows import Queue
 
 LOAD = """
 INSERT INTO orders (order_id, user_id, item_ids, total_amount, status, attempt, attempt_limit, worker_id,
@@ -308,14 +309,14 @@ def test_exchange_looks_finished_orders_up_by_key_also_when_there_are_none(loade
         assert indexes(list(nodes(held))) == {"orders_pkey"}
 
 
-def test_every_index_is_used_by_some_statement(queue: Any) -> None:
+def test_every_index_is_used_by_some_statement(queue: Queue) -> None:
     existing = queue.value("SELECT array_agg(indexname) FROM pg_indexes WHERE tablename = 'orders'")
 
     assert set(existing) == {index for _, used in STATEMENTS.values() for index in used}
 
 
 @pytest.mark.parametrize("statistics", STATISTICS[:2])
-def test_keys_are_pruned_by_age_and_found_by_themselves(queue: Any, statistics: str) -> None:
+def test_keys_are_pruned_by_age_and_found_by_themselves(queue: Queue, statistics: str) -> None:
     def scanned(statement: str) -> dict[str, str]:
         explain = f"EXPLAIN (FORMAT JSON) {statement}" % {"key": "'k'"}
         found = list(nodes(queue.value(explain)[0]["Plan"]))
@@ -342,7 +343,7 @@ def buffers(plan: list[dict[str, Any]]) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("plan", PLANS)
 def test_million_cancelled_and_retrying_orders_in_front_cost_the_claim_nothing(
-    loaded: Loaded, queue: Any, plan: str
+    loaded: Loaded, queue: Queue, plan: str
 ) -> None:
     queue.connection.execute(FEW)
     queue.worker("living")
@@ -356,13 +357,13 @@ def test_million_cancelled_and_retrying_orders_in_front_cost_the_claim_nothing(
     assert behind <= without + 10, json.dumps({"behind": behind, "without": without})
 
 
-def test_completing_changes_no_index(queue: Any, connect: Callable[[], Connection]) -> None:
+def test_completing_changes_no_index(queue: Queue, connect: Callable[[], Connection]) -> None:
     queue.worker()
     # An ANALYZE by autovacuum, of any table, keeps pages from being pruned for as long as it takes.
     assert any(hot_completions(queue, connect()) >= 900 for _ in range(5))
 
 
-def hot_completions(queue: Any, observer: Connection) -> int:
+def hot_completions(queue: Queue, observer: Connection) -> int:
     """Claim and complete 1,000 orders on a fresh table; return how many completions were HOT updates."""
     queue.connection.execute("TRUNCATE orders")
     queue.connection.execute(ORDINARY)
@@ -374,7 +375,7 @@ def hot_completions(queue: Any, observer: Connection) -> int:
     return hot_updates(queue, observer) - before
 
 
-def hot_updates(queue: Any, observer: Connection) -> int:
+def hot_updates(queue: Queue, observer: Connection) -> int:
     queue.connection.execute("SELECT pg_stat_force_next_flush()")
     row = observer.execute(
         "SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'orders'"

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -7,9 +6,10 @@ import pytest
 from schema.errors import IllegalMoveError, OrderLockedError, OrderNotFoundError
 from schema.queue import redrive
 from schema.runtime.connection import Connection
+from tests.rows import Queue
 
 
-def test_dead_letter_goes_to_the_end_of_the_line_with_new_attempts(queue: Any) -> None:
+def test_dead_letter_goes_to_the_end_of_the_line_with_new_attempts(queue: Queue) -> None:
     order_id = queue.insert(
         "failed",
         worker_id="w",
@@ -32,7 +32,7 @@ def test_dead_letter_goes_to_the_end_of_the_line_with_new_attempts(queue: Any) -
 
 
 @pytest.mark.parametrize("status", ["pending", "processing", "retrying", "completed", "cancelled"])
-def test_only_a_failed_order_is_redriven(queue: Any, status: str) -> None:
+def test_only_a_failed_order_is_redriven(queue: Queue, status: str) -> None:
     order_id = queue.insert(status)
     before = queue.snapshot()
 
@@ -41,12 +41,12 @@ def test_only_a_failed_order_is_redriven(queue: Any, status: str) -> None:
     assert queue.snapshot() == before
 
 
-def test_unknown_order_is_not_found(queue: Any) -> None:
+def test_unknown_order_is_not_found(queue: Queue) -> None:
     with pytest.raises(OrderNotFoundError):
         redrive.redrive(queue.connection, uuid4(), attempts=5)
 
 
-def test_locked_order_is_refused_at_once(queue: Any, lock: Callable[..., Connection]) -> None:
+def test_locked_order_is_refused_at_once(queue: Queue, lock: Callable[..., Connection]) -> None:
     order_id = queue.insert("failed")
     lock(order_id)
 
@@ -54,12 +54,12 @@ def test_locked_order_is_refused_at_once(queue: Any, lock: Callable[..., Connect
         redrive.redrive(queue.connection, order_id, attempts=5)
 
 
-def redrive_all(queue: Any, *, error_prefix: str | None = None, attempts: int = 5) -> int:
+def redrive_all(queue: Queue, *, error_prefix: str | None = None, attempts: int = 5) -> int:
     failed = redrive.find_failed(queue.connection, error_prefix=error_prefix)
     return sum(redrive.redrive_failed(queue.connection, failed, attempts=attempts))
 
 
-def test_all_that_failed_go_to_the_end_of_the_line_in_their_order(queue: Any) -> None:
+def test_all_that_failed_go_to_the_end_of_the_line_in_their_order(queue: Queue) -> None:
     failed = [queue.insert("failed", order_id=uuid4(), seq=seq) for seq in (14, 11, 13, 12)]
     waiting = queue.line(2)
 
@@ -69,7 +69,7 @@ def test_all_that_failed_go_to_the_end_of_the_line_in_their_order(queue: Any) ->
     assert [order_id for (order_id,) in in_line] == [*waiting, failed[1], failed[3], failed[2], failed[0]]
 
 
-def test_each_of_many_is_moved_as_a_single_one(queue: Any) -> None:
+def test_each_of_many_is_moved_as_a_single_one(queue: Queue) -> None:
     columns = {"worker_id": "w", "started_at": "now", "cancel_requested_at": "now", "attempt": 7}
     one, other = queue.insert("failed", **columns), queue.insert("failed", **columns)
     redrive.redrive(queue.connection, one, attempts=3)
@@ -86,7 +86,7 @@ def test_each_of_many_is_moved_as_a_single_one(queue: Any) -> None:
 
 
 @pytest.mark.parametrize("status", ["pending", "processing", "retrying", "completed", "cancelled"])
-def test_what_has_not_failed_stays_as_it_is(queue: Any, status: str) -> None:
+def test_what_has_not_failed_stays_as_it_is(queue: Queue, status: str) -> None:
     queue.insert(status, last_error="it broke")
     before = queue.snapshot()
 
@@ -94,7 +94,7 @@ def test_what_has_not_failed_stays_as_it_is(queue: Any, status: str) -> None:
     assert queue.snapshot() == before
 
 
-def test_only_orders_whose_error_begins_so_are_found(queue: Any) -> None:
+def test_only_orders_whose_error_begins_so_are_found(queue: Queue) -> None:
     errors = ["50%_off", "50% off", "so: 50%_off", "", None]
     by_error = {error: queue.insert("failed", last_error=error) for error in errors}
 
@@ -109,7 +109,7 @@ def test_only_orders_whose_error_begins_so_are_found(queue: Any) -> None:
     assert found[None] == list(by_error.values())
 
 
-def test_what_fails_after_it_was_looked_for_is_not_moved(queue: Any) -> None:
+def test_what_fails_after_it_was_looked_for_is_not_moved(queue: Queue) -> None:
     again, moved = queue.insert("failed"), queue.insert("failed")
     failed = redrive.find_failed(queue.connection)
     late = queue.insert("failed")
@@ -123,7 +123,7 @@ def test_what_fails_after_it_was_looked_for_is_not_moved(queue: Any) -> None:
 
 
 def test_what_is_locked_or_has_no_attempt_left_to_count_is_skipped(
-    queue: Any, lock: Callable[..., Connection]
+    queue: Queue, lock: Callable[..., Connection]
 ) -> None:
     locked, spent, moved = (
         queue.insert("failed"),
@@ -137,7 +137,7 @@ def test_what_is_locked_or_has_no_attempt_left_to_count_is_skipped(
 
 
 def test_many_are_moved_in_steps_each_of_them_committed(
-    queue: Any, connect: Callable[[], Connection]
+    queue: Queue, connect: Callable[[], Connection]
 ) -> None:
     queue.connection.execute(
         "INSERT INTO orders (order_id, user_id, item_ids, total_amount, status, finished_at)"

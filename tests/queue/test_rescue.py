@@ -9,22 +9,23 @@ from schema.order import Claim, Fence
 from schema.queue import rescue, workers
 from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
+from tests.rows import Queue
 
 WATCHED = float("inf")
 
 
-def declare(queue: Any, watched_seconds: float = WATCHED) -> list[str]:
+def declare(queue: Queue, watched_seconds: float = WATCHED) -> list[str]:
     return rescue.declare_dead(queue.connection, watched_seconds=watched_seconds).dead
 
 
-def silent_since(queue: Any, interval: str) -> datetime:
+def silent_since(queue: Queue, interval: str) -> datetime:
     moment = queue.value(f"SELECT clock_timestamp() - INTERVAL '{interval}'")
     assert isinstance(moment, datetime)
     return moment
 
 
 @pytest.fixture
-def watched(queue: Any, wait_until: Callable[..., Any]) -> None:
+def watched(queue: Queue, wait_until: Callable[..., Any]) -> None:
     """Wait until the server has been up for longer than the lease that these tests use."""
     up = "SELECT EXTRACT(epoch FROM clock_timestamp() - pg_postmaster_start_time())"
     wait_until(lambda: queue.value(up) > LEASE)
@@ -34,7 +35,7 @@ LEASE = 1.0
 
 
 @pytest.mark.usefixtures("watched")
-def test_worker_whose_lease_is_over_is_dead_for_good(queue: Any) -> None:
+def test_worker_whose_lease_is_over_is_dead_for_good(queue: Queue) -> None:
     queue.worker("silent", lease_seconds=LEASE, heartbeat_at=silent_since(queue, "2 seconds"))
     queue.worker("beating", lease_seconds=LEASE)
 
@@ -49,7 +50,7 @@ def test_worker_whose_lease_is_over_is_dead_for_good(queue: Any) -> None:
 
 @pytest.mark.usefixtures("watched")
 def test_caller_that_stands_still_with_its_verdict_uncommitted_is_not_waited_for(
-    queue: Any, connect: Callable[[], Connection], wait_until: Callable[..., Any]
+    queue: Queue, connect: Callable[[], Connection], wait_until: Callable[..., Any]
 ) -> None:
     queue.worker("silent", lease_seconds=LEASE, heartbeat_at=silent_since(queue, "2 seconds"))
     stalled = connect()
@@ -62,14 +63,14 @@ def test_caller_that_stands_still_with_its_verdict_uncommitted_is_not_waited_for
 
 
 @pytest.fixture
-def sessionless(queue: Any) -> str:
+def sessionless(queue: Queue) -> str:
     """A worker that beat just now and whose session lock is free."""
     key = queue.value("SELECT hashtextextended('w', 0)")
     return str(queue.worker("w", lease_seconds=LEASE, session_key=key))
 
 
 @pytest.mark.usefixtures("watched", "sessionless")
-def test_lost_session_is_only_noted_when_it_is_first_seen(queue: Any) -> None:
+def test_lost_session_is_only_noted_when_it_is_first_seen(queue: Queue) -> None:
     assert declare(queue) == []
 
     row = queue.worker_row("w")
@@ -78,7 +79,7 @@ def test_lost_session_is_only_noted_when_it_is_first_seen(queue: Any) -> None:
 
 
 @pytest.mark.usefixtures("watched", "sessionless")
-def test_who_looks_is_told_when_the_first_of_the_suspected_will_be_dead(queue: Any) -> None:
+def test_who_looks_is_told_when_the_first_of_the_suspected_will_be_dead(queue: Queue) -> None:
     first = rescue.declare_dead(queue.connection, watched_seconds=WATCHED)
     queue.change_worker("w", "session_lost_at = clock_timestamp() - INTERVAL '1.5 s'")
     second = rescue.declare_dead(queue.connection, watched_seconds=WATCHED)
@@ -91,7 +92,7 @@ def test_who_looks_is_told_when_the_first_of_the_suspected_will_be_dead(queue: A
 
 
 @pytest.mark.usefixtures("watched", "sessionless")
-def test_session_that_is_free_for_two_seconds_is_death(queue: Any) -> None:
+def test_session_that_is_free_for_two_seconds_is_death(queue: Queue) -> None:
     declare(queue)
     queue.change_worker("w", "session_lost_at = session_lost_at - INTERVAL '1.5 seconds'")
     assert declare(queue) == []
@@ -101,7 +102,7 @@ def test_session_that_is_free_for_two_seconds_is_death(queue: Any) -> None:
 
 
 @pytest.mark.usefixtures("watched", "sessionless")
-def test_beat_after_a_lost_session_starts_the_count_again(queue: Any) -> None:
+def test_beat_after_a_lost_session_starts_the_count_again(queue: Queue) -> None:
     queue.change_worker("w", "session_lost_at = clock_timestamp() - INTERVAL '3 seconds'")
 
     workers.beat(queue.connection, "w", held=[], oldest_claim_at=queue.now())
@@ -112,7 +113,7 @@ def test_beat_after_a_lost_session_starts_the_count_again(queue: Any) -> None:
 @pytest.mark.usefixtures("watched", "sessionless")
 @pytest.mark.direct("session locks")
 def test_held_session_shows_life_whatever_was_seen_before(
-    queue: Any, lives: Callable[[str], Connection]
+    queue: Queue, lives: Callable[[str], Connection]
 ) -> None:
     queue.change_worker("w", "session_lost_at = clock_timestamp() - INTERVAL '3 seconds'")
     lives("w")
@@ -124,7 +125,7 @@ def test_held_session_shows_life_whatever_was_seen_before(
 @pytest.mark.direct("session locks")
 @pytest.mark.parametrize("worker_id", ["w", "v", "a", "b", "c", "d", "e", "f"])
 def test_session_keys_of_either_sign_are_seen_held(
-    queue: Any, connect: Callable[[], Connection], worker_id: str
+    queue: Queue, connect: Callable[[], Connection], worker_id: str
 ) -> None:
     queue.worker(worker_id, lease_seconds=LEASE, session_lost_at="2001-01-01")
     workers.hold_session(connect(), worker_id)
@@ -135,7 +136,7 @@ def test_session_keys_of_either_sign_are_seen_held(
 
 @pytest.mark.usefixtures("watched", "sessionless")
 @pytest.mark.direct("session locks")
-def test_lock_that_is_held_in_another_database_shows_no_life(queue: Any, server_url: str) -> None:
+def test_lock_that_is_held_in_another_database_shows_no_life(queue: Queue, server_url: str) -> None:
     queue.change_worker("w", "session_lost_at = clock_timestamp() - INTERVAL '3 seconds'")
     with Connection.open(server_url, name="elsewhere") as elsewhere:
         elsewhere.execute("SELECT pg_advisory_lock(hashtextextended('w', 0))")
@@ -144,14 +145,14 @@ def test_lock_that_is_held_in_another_database_shows_no_life(queue: Any, server_
 
 
 @pytest.mark.usefixtures("watched")
-def test_worker_behind_a_pooler_is_judged_by_its_lease_alone(queue: Any) -> None:
+def test_worker_behind_a_pooler_is_judged_by_its_lease_alone(queue: Queue) -> None:
     queue.worker(lease_seconds=LEASE, session_lost_at="2001-01-01")
 
     assert declare(queue) == []
 
 
 @pytest.mark.usefixtures("watched", "sessionless")
-def test_nobody_is_judged_by_who_has_watched_for_less_than_a_lease(queue: Any) -> None:
+def test_nobody_is_judged_by_who_has_watched_for_less_than_a_lease(queue: Queue) -> None:
     queue.change_worker("w", "session_lost_at = '2001-01-01'")
     queue.worker("silent", lease_seconds=LEASE, heartbeat_at="2001-01-01")
 
@@ -161,7 +162,7 @@ def test_nobody_is_judged_by_who_has_watched_for_less_than_a_lease(queue: Any) -
 
 
 @pytest.mark.usefixtures("watched", "sessionless")
-def test_process_just_started_goes_by_the_sessions_alone(queue: Any) -> None:
+def test_process_just_started_goes_by_the_sessions_alone(queue: Queue) -> None:
     queue.change_worker("w", "session_lost_at = '2001-01-01'")
     queue.worker("silent", lease_seconds=LEASE, heartbeat_at="2001-01-01")
 
@@ -170,7 +171,7 @@ def test_process_just_started_goes_by_the_sessions_alone(queue: Any) -> None:
     assert dead == ["w"]
 
 
-def test_nobody_is_judged_on_a_server_that_has_been_up_for_less_than_a_lease(queue: Any) -> None:
+def test_nobody_is_judged_on_a_server_that_has_been_up_for_less_than_a_lease(queue: Queue) -> None:
     up = queue.value("SELECT EXTRACT(epoch FROM clock_timestamp() - pg_postmaster_start_time())")
     if up > 80_000:
         pytest.skip("the longest lease is a day, and this server has been up for nearly as long")
@@ -180,7 +181,7 @@ def test_nobody_is_judged_on_a_server_that_has_been_up_for_less_than_a_lease(que
 
 
 @pytest.mark.usefixtures("watched")
-def test_worker_whose_row_is_locked_is_passed_over(queue: Any, connect: Callable[[], Connection]) -> None:
+def test_worker_whose_row_is_locked_is_passed_over(queue: Queue, connect: Callable[[], Connection]) -> None:
     queue.worker("locked", lease_seconds=LEASE, heartbeat_at="2001-01-01")
     queue.worker("silent", lease_seconds=LEASE, heartbeat_at="2001-01-01")
     psql = connect()
@@ -193,7 +194,7 @@ def test_worker_whose_row_is_locked_is_passed_over(queue: Any, connect: Callable
 
 
 @pytest.fixture
-def claims(queue: Any) -> list[Claim]:
+def claims(queue: Queue) -> list[Claim]:
     """Three orders of a worker that has died since."""
     queue.worker(oldest_claim_at=queue.now())
     queue.line(3)
@@ -202,7 +203,7 @@ def claims(queue: Any) -> list[Claim]:
     return claimed
 
 
-def test_sweep_returns_the_orders_of_the_dead_to_their_places(queue: Any, claims: list[Claim]) -> None:
+def test_sweep_returns_the_orders_of_the_dead_to_their_places(queue: Queue, claims: list[Claim]) -> None:
     before = [queue.row(claim.order_id) for claim in claims]
 
     assert rescue.sweep(queue.connection) == 3
@@ -219,7 +220,7 @@ def test_sweep_returns_the_orders_of_the_dead_to_their_places(queue: Any, claims
 
 
 def test_sweep_fails_what_has_no_attempt_left_and_cancels_what_was_asked_to_be(
-    queue: Any, claims: list[Claim]
+    queue: Queue, claims: list[Claim]
 ) -> None:
     spent, asked, other = (claim.order_id for claim in claims)
     queue.change(spent, "attempt_limit = 1")
@@ -234,7 +235,7 @@ def test_sweep_fails_what_has_no_attempt_left_and_cancels_what_was_asked_to_be(
     ]
 
 
-def test_order_that_kills_its_worker_each_time_ends_failed(queue: Any) -> None:
+def test_order_that_kills_its_worker_each_time_ends_failed(queue: Queue) -> None:
     order_id = queue.insert()
 
     for life in range(3):
@@ -247,7 +248,7 @@ def test_order_that_kills_its_worker_each_time_ends_failed(queue: Any) -> None:
     assert [attempt.outcome for attempt in queue.attempts(order_id)] == [Outcome.RESCUED] * 3
 
 
-def test_sweep_leaves_the_orders_of_the_living_alone(queue: Any, claims: list[Claim]) -> None:
+def test_sweep_leaves_the_orders_of_the_living_alone(queue: Queue, claims: list[Claim]) -> None:
     queue.worker("living")
     queue.insert()
     (claim,) = queue.claim("living")
@@ -256,7 +257,7 @@ def test_sweep_leaves_the_orders_of_the_living_alone(queue: Any, claims: list[Cl
     assert queue.status(claim.order_id) is Status.PROCESSING
 
 
-def test_late_result_of_a_rescued_claim_is_lost(queue: Any, claims: list[Claim]) -> None:
+def test_late_result_of_a_rescued_claim_is_lost(queue: Queue, claims: list[Claim]) -> None:
     rescue.sweep(queue.connection)
     queue.worker("next")
     again = queue.claim("next", free=3)
@@ -269,7 +270,7 @@ def test_late_result_of_a_rescued_claim_is_lost(queue: Any, claims: list[Claim])
 
 
 def test_sweep_passes_a_locked_order_and_gets_it_later(
-    queue: Any, claims: list[Claim], lock: Callable[..., Connection]
+    queue: Queue, claims: list[Claim], lock: Callable[..., Connection]
 ) -> None:
     psql = lock(claims[0].order_id)
 
@@ -278,7 +279,7 @@ def test_sweep_passes_a_locked_order_and_gets_it_later(
     assert rescue.sweep(queue.connection) == 1
 
 
-def test_one_sweep_is_bounded(queue: Any) -> None:
+def test_one_sweep_is_bounded(queue: Queue) -> None:
     queue.worker(oldest_claim_at="2001-01-01", dead_at="now")
     queue.connection.execute(
         "INSERT INTO orders (order_id, user_id, item_ids, total_amount, status, worker_id, started_at)"
@@ -291,7 +292,7 @@ def test_one_sweep_is_bounded(queue: Any) -> None:
     assert rescue.sweep(queue.connection) == 5
 
 
-def test_a_hundred_dead_workers_keep_no_other_one_s_orders_waiting(queue: Any) -> None:
+def test_a_hundred_dead_workers_keep_no_other_one_s_orders_waiting(queue: Queue) -> None:
     for number in range(120):
         queue.worker(f"w{number:03}", dead_at="2026-01-01", oldest_claim_at="2001-01-01")
     queue.worker("last", dead_at="2026-01-02", oldest_claim_at="2001-01-01")
@@ -301,7 +302,7 @@ def test_a_hundred_dead_workers_keep_no_other_one_s_orders_waiting(queue: Any) -
 
 
 def test_claim_that_a_dying_worker_commits_late_is_swept_too(
-    queue: Any, connect: Callable[[], Connection]
+    queue: Queue, connect: Callable[[], Connection]
 ) -> None:
     queue.worker(oldest_claim_at=queue.now(), lease_seconds=10)
     queue.line(1)
@@ -317,7 +318,7 @@ def test_claim_that_a_dying_worker_commits_late_is_swept_too(
     assert rescue.sweep(queue.connection) == len(claimed) == 1
 
 
-def test_dead_worker_is_swept_until_two_leases_are_over(queue: Any) -> None:
+def test_dead_worker_is_swept_until_two_leases_are_over(queue: Queue) -> None:
     queue.worker(lease_seconds=10, dead_at=silent_since(queue, "19 seconds"))
     rescue.mark_swept(queue.connection)
     assert queue.worker_row("w").swept_at is None
@@ -328,7 +329,7 @@ def test_dead_worker_is_swept_until_two_leases_are_over(queue: Any) -> None:
 
 
 def test_dead_worker_is_not_done_with_while_it_holds_an_order(
-    queue: Any, claims: list[Claim], lock: Callable[..., Connection]
+    queue: Queue, claims: list[Claim], lock: Callable[..., Connection]
 ) -> None:
     queue.connection.execute("UPDATE orders SET started_at = started_at - INTERVAL '1 hour'")
     queue.change_worker(
@@ -343,7 +344,7 @@ def test_dead_worker_is_not_done_with_while_it_holds_an_order(
     assert queue.worker_row("w").swept_at is None
 
 
-def test_living_worker_is_never_done_with(queue: Any) -> None:
+def test_living_worker_is_never_done_with(queue: Queue) -> None:
     queue.worker(lease_seconds=0)
 
     rescue.mark_swept(queue.connection)
@@ -352,7 +353,7 @@ def test_living_worker_is_never_done_with(queue: Any) -> None:
 
 
 def test_nobody_waits_for_a_dead_worker_s_row_that_somebody_has_locked(
-    queue: Any, connect: Callable[[], Connection], in_thread: Callable[..., Any]
+    queue: Queue, connect: Callable[[], Connection], in_thread: Callable[..., Any]
 ) -> None:
     for worker_id in ("locked", "free"):
         queue.worker(worker_id, lease_seconds=1, dead_at="2001-01-01")
@@ -366,7 +367,7 @@ def test_nobody_waits_for_a_dead_worker_s_row_that_somebody_has_locked(
     assert queue.worker_row("free").swept_at is not None
 
 
-def test_patrol_returns_orders_whose_worker_is_unknown_or_dead(queue: Any) -> None:
+def test_patrol_returns_orders_whose_worker_is_unknown_or_dead(queue: Queue) -> None:
     queue.worker("dead", dead_at="2001-01-01", swept_at="2001-01-01")
     ghosts = [queue.insert("processing", worker_id=name, attempt=2) for name in ("nobody", "dead")]
     before = queue.row(ghosts[0])
@@ -380,7 +381,7 @@ def test_patrol_returns_orders_whose_worker_is_unknown_or_dead(queue: Any) -> No
     assert (attempt.seq, attempt.queued_at) == (before.seq, before.queued_at)
 
 
-def test_patrol_never_touches_the_orders_of_the_living(queue: Any) -> None:
+def test_patrol_never_touches_the_orders_of_the_living(queue: Queue) -> None:
     queue.worker("living", lease_seconds=1, heartbeat_at="2001-01-01")
     order_id = queue.insert("processing", worker_id="living", started_at="2001-01-01")
 
@@ -388,7 +389,7 @@ def test_patrol_never_touches_the_orders_of_the_living(queue: Any) -> None:
     assert queue.status(order_id) is Status.PROCESSING
 
 
-def test_patrol_passes_a_locked_order(queue: Any, lock: Callable[..., Connection]) -> None:
+def test_patrol_passes_a_locked_order(queue: Queue, lock: Callable[..., Connection]) -> None:
     lock(queue.insert("processing"))
 
     assert rescue.patrol(queue.connection, after=None).moved == 0
@@ -396,7 +397,7 @@ def test_patrol_passes_a_locked_order(queue: Any, lock: Callable[..., Connection
 
 @pytest.mark.parametrize(("step", "count"), [("0", 2), ("1", 4)])
 def test_patrol_goes_page_by_page_through_all_starts_also_equal_ones(
-    queue: Any, step: str, count: int
+    queue: Queue, step: str, count: int
 ) -> None:
     ghosts = rescue.PATROL_LIMIT * 2 + 5
     queue.connection.execute(
@@ -421,7 +422,7 @@ def test_patrol_goes_page_by_page_through_all_starts_also_equal_ones(
 
 
 def test_patrol_leaves_an_order_that_a_living_worker_has_claimed_meanwhile(
-    queue: Any,
+    queue: Queue,
     connect: Callable[[], Connection],
     in_thread: Callable[..., Any],
     wait_until: Callable[..., Any],

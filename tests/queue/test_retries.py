@@ -4,9 +4,10 @@ from typing import Any
 from schema.queue import retries
 from schema.runtime.connection import Connection
 from schema.states import Outcome
+from tests.rows import Queue
 
 
-def test_due_orders_return_to_their_old_places(queue: Any) -> None:
+def test_due_orders_return_to_their_old_places(queue: Queue) -> None:
     queue.worker()
     first, second = queue.line(2)
     for claim in queue.claim(free=2):
@@ -22,13 +23,15 @@ def test_due_orders_return_to_their_old_places(queue: Any) -> None:
     assert [claim.order_id for claim in queue.claim(free=3)] == [first, second, third]
 
 
-def test_order_whose_backoff_is_not_over_stays(queue: Any) -> None:
+def test_order_whose_backoff_is_not_over_stays(queue: Queue) -> None:
     queue.insert("retrying", retry_at=queue.value("SELECT clock_timestamp() + INTERVAL '1 minute'"))
 
     assert retries.return_due(queue.connection) == 0
 
 
-def test_locked_order_is_passed_over_and_returned_later(queue: Any, lock: Callable[..., Connection]) -> None:
+def test_locked_order_is_passed_over_and_returned_later(
+    queue: Queue, lock: Callable[..., Connection]
+) -> None:
     locked, free = queue.insert("retrying"), queue.insert("retrying")
     psql = lock(locked)
 
@@ -38,7 +41,7 @@ def test_locked_order_is_passed_over_and_returned_later(queue: Any, lock: Callab
     assert retries.return_due(queue.connection) == 1
 
 
-def test_one_call_returns_a_bounded_number_the_longest_due_first(queue: Any) -> None:
+def test_one_call_returns_a_bounded_number_the_longest_due_first(queue: Queue) -> None:
     queue.connection.execute(
         "INSERT INTO orders (order_id, user_id, item_ids, total_amount, status, retry_at)"
         " SELECT gen_random_uuid(), 'ada', '{tea}', 1, 'retrying',"
@@ -52,7 +55,7 @@ def test_one_call_returns_a_bounded_number_the_longest_due_first(queue: Any) -> 
 
 
 def test_cancel_that_comes_between_keeps_the_order_out_of_the_line(
-    queue: Any, connect: Callable[[], Connection], in_thread: Callable[..., Any], lock: Callable[..., Any]
+    queue: Queue, connect: Callable[[], Connection], in_thread: Callable[..., Any], lock: Callable[..., Any]
 ) -> None:
     order_id = queue.insert("retrying")
     psql = lock(order_id)

@@ -11,12 +11,13 @@ from schema.order import NewOrder
 from schema.queue import submit
 from schema.queue.idempotency import submit_once
 from schema.runtime.connection import Connection
+from tests.rows import Queue
 
 TEA = NewOrder(user_id="ada", item_ids=("tea", "milk"), total_amount=Decimal("250.75"))
 CAKE = NewOrder(user_id="bob", item_ids=("cake",), total_amount=Decimal("3.00"))
 
 
-def rows(queue: Any) -> tuple[int, int]:
+def rows(queue: Queue) -> tuple[int, int]:
     """Count orders and keys."""
     return (
         queue.value("SELECT count(*) FROM orders"),
@@ -25,7 +26,7 @@ def rows(queue: Any) -> tuple[int, int]:
 
 
 @pytest.fixture
-def trigger(queue: Any) -> Iterator[Callable[[str], None]]:
+def trigger(queue: Queue) -> Iterator[Callable[[str], None]]:
     """Give the table of orders a trigger of its user's, until the test is over."""
 
     def install(body: str) -> None:
@@ -39,7 +40,7 @@ def trigger(queue: Any) -> Iterator[Callable[[str], None]]:
 
 
 @pytest.fixture
-def rule(queue: Any) -> Iterator[Callable[[str], None]]:
+def rule(queue: Queue) -> Iterator[Callable[[str], None]]:
     """The same with a rule."""
 
     def install(condition: str) -> None:
@@ -51,7 +52,7 @@ def rule(queue: Any) -> Iterator[Callable[[str], None]]:
     queue.connection.execute("DROP RULE IF EXISTS users_own ON orders")
 
 
-def test_order_that_a_trigger_drops_is_an_error(queue: Any, trigger: Callable[[str], None]) -> None:
+def test_order_that_a_trigger_drops_is_an_error(queue: Queue, trigger: Callable[[str], None]) -> None:
     trigger("RETURN NULL;")
 
     with pytest.raises(OrderNotTakenError):
@@ -60,7 +61,9 @@ def test_order_that_a_trigger_drops_is_an_error(queue: Any, trigger: Callable[[s
     assert rows(queue) == (0, 0)
 
 
-def test_order_that_a_trigger_drops_leaves_its_key_unused(queue: Any, trigger: Callable[[str], None]) -> None:
+def test_order_that_a_trigger_drops_leaves_its_key_unused(
+    queue: Queue, trigger: Callable[[str], None]
+) -> None:
     trigger("RETURN CASE WHEN NEW.user_id <> 'ada' THEN NEW END;")
 
     with pytest.raises(OrderNotTakenError):
@@ -72,7 +75,7 @@ def test_order_that_a_trigger_drops_leaves_its_key_unused(queue: Any, trigger: C
 
 
 def test_order_that_a_trigger_takes_under_another_id_leaves_its_key_unused(
-    queue: Any, trigger: Callable[[str], None]
+    queue: Queue, trigger: Callable[[str], None]
 ) -> None:
     trigger("NEW.order_id = gen_random_uuid(); RETURN NEW;")
 
@@ -83,7 +86,7 @@ def test_order_that_a_trigger_takes_under_another_id_leaves_its_key_unused(
 
 
 def test_order_that_a_rule_swallows_is_an_error_and_leaves_no_key(
-    queue: Any, rule: Callable[[str], None]
+    queue: Queue, rule: Callable[[str], None]
 ) -> None:
     rule("NEW.user_id = 'ada'")
 
@@ -97,7 +100,7 @@ def test_order_that_a_rule_swallows_is_an_error_and_leaves_no_key(
 
 
 def test_duplicate_that_waits_for_an_order_that_is_dropped_is_dropped_too(
-    queue: Any,
+    queue: Queue,
     trigger: Callable[[str], None],
     connect: Callable[[], Connection],
     in_thread: Any,
@@ -121,7 +124,7 @@ def test_duplicate_that_waits_for_an_order_that_is_dropped_is_dropped_too(
 
 
 def test_other_column_that_a_trigger_leaves_empty_is_not_taken_for_a_dropped_order(
-    queue: Any, trigger: Callable[[str], None]
+    queue: Queue, trigger: Callable[[str], None]
 ) -> None:
     queue.connection.execute("CREATE TABLE ledger (entry text NOT NULL)")
     trigger("INSERT INTO ledger VALUES (NULL); RETURN NEW;")

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import psycopg
 import pytest
 
 from schema.errors import StatementRefusedError
@@ -12,6 +11,7 @@ from schema.queue.tally import TallyLostError
 from schema.runtime.connection import Connection
 from schema.states import Status
 from tests.model.database import COUNT
+from tests.rows import Queue
 
 MANY = """
 INSERT INTO orders (order_id, user_id, item_ids, total_amount)
@@ -50,7 +50,7 @@ def counted(connection: Connection) -> tuple[object, ...]:
     return connection.execute(COUNT).fetchone() or ()
 
 
-def changes(queue: Any) -> int:
+def changes(queue: Queue) -> int:
     return int(queue.value("SELECT count(*) FROM tally_changes"))
 
 
@@ -66,7 +66,7 @@ def write(connection: Connection, statement: str) -> None:
 
 
 @pytest.mark.parametrize("fold", [tally.fold, id], ids=["folded", "not folded"])
-def test_tally_is_exact_whatever_people_write_by_hand(queue: Any, fold: Callable[[Any], int]) -> None:
+def test_tally_is_exact_whatever_people_write_by_hand(queue: Queue, fold: Callable[[Any], int]) -> None:
     for status in Status:
         queue.insert(status)
     for name, statement in BY_HAND.items():
@@ -79,7 +79,7 @@ def test_tally_is_exact_whatever_people_write_by_hand(queue: Any, fold: Callable
 
 @pytest.mark.direct("a transaction across several statements")
 def test_each_transaction_sees_its_own_changes_and_nobody_else_before_the_commit(
-    queue: Any, connect: Callable[[], Connection]
+    queue: Queue, connect: Callable[[], Connection]
 ) -> None:
     other = connect()
     other.execute("BEGIN")
@@ -92,14 +92,14 @@ def test_each_transaction_sees_its_own_changes_and_nobody_else_before_the_commit
     assert tally.read(other).counts[Status.PENDING] == 0
 
 
-def test_exchange_that_moves_nothing_writes_nothing(queue: Any) -> None:
+def test_exchange_that_moves_nothing_writes_nothing(queue: Queue) -> None:
     queue.worker()
     queue.claim()
 
     assert changes(queue) == 0
 
 
-def test_folding_keeps_the_numbers_and_takes_the_changes_away(queue: Any) -> None:
+def test_folding_keeps_the_numbers_and_takes_the_changes_away(queue: Queue) -> None:
     queue.worker()
     queue.line(5)
     claims = queue.claim(free=3)
@@ -114,7 +114,7 @@ def test_folding_keeps_the_numbers_and_takes_the_changes_away(queue: Any) -> Non
     assert tally.fold(queue.connection) == 0
 
 
-def test_folding_is_bounded(queue: Any) -> None:
+def test_folding_is_bounded(queue: Queue) -> None:
     queue.connection.execute("INSERT INTO tally_changes (pending) SELECT 1 FROM generate_series(1, 10007)")
 
     assert tally.fold(queue.connection) == tally.FOLD_LIMIT
@@ -125,7 +125,7 @@ def test_folding_is_bounded(queue: Any) -> None:
 
 
 @pytest.mark.direct("a transaction across several statements")
-def test_folding_waits_for_nobody(queue: Any, connect: Callable[[], Connection]) -> None:
+def test_folding_waits_for_nobody(queue: Queue, connect: Callable[[], Connection]) -> None:
     queue.line(1)
     other = connect()
     other.execute("BEGIN")
@@ -140,7 +140,7 @@ def test_folding_waits_for_nobody(queue: Any, connect: Callable[[], Connection])
 
 @pytest.mark.direct("a transaction across several statements")
 def test_change_that_is_committed_late_is_counted_after_younger_ones_were_folded(
-    queue: Any, connect: Callable[[], Connection]
+    queue: Queue, connect: Callable[[], Connection]
 ) -> None:
     late = connect()
     late.execute("BEGIN")
@@ -158,7 +158,7 @@ def test_change_that_is_committed_late_is_counted_after_younger_ones_were_folded
 
 
 @pytest.mark.direct("a transaction across several statements")
-def test_open_snapshot_does_not_make_reading_slower(queue: Any, connect: Callable[[], Connection]) -> None:
+def test_open_snapshot_does_not_make_reading_slower(queue: Queue, connect: Callable[[], Connection]) -> None:
     report = connect()
     report.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
     report.execute("SELECT count(*) FROM orders").fetchone()
@@ -168,16 +168,13 @@ def test_open_snapshot_does_not_make_reading_slower(queue: Any, connect: Callabl
         queue.connection.execute("INSERT INTO tally_changes (pending) SELECT 0 FROM generate_series(1, 1000)")
         tally.fold(queue.connection)
 
-    explained = queue.connection.execute(
-        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {tally._READ}", prepare=False
-    ).fetchone()
+    ((plan,),) = queue.connection.one(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {tally._READ}")
 
-    (plan,) = explained[0]
     assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 40
     report.execute("COMMIT")
 
 
-def test_tally_restored_from_a_server_with_larger_transaction_numbers_stays_exact(queue: Any) -> None:
+def test_tally_restored_from_a_server_with_larger_transaction_numbers_stays_exact(queue: Queue) -> None:
     queue.line(2)
     tally.fold(queue.connection)
     queue.connection.execute("UPDATE tally SET floor = 10 ^ 15")
@@ -190,7 +187,7 @@ def test_tally_restored_from_a_server_with_larger_transaction_numbers_stays_exac
 
 
 @pytest.mark.direct("SET ROLE")
-def test_role_that_may_only_insert_orders_is_counted_too(queue: Any) -> None:
+def test_role_that_may_only_insert_orders_is_counted_too(queue: Queue) -> None:
     queue.connection.execute("DROP ROLE IF EXISTS orders_clerk; CREATE ROLE orders_clerk")
     queue.connection.execute("GRANT INSERT ON orders TO orders_clerk")
     try:
@@ -203,7 +200,7 @@ def test_role_that_may_only_insert_orders_is_counted_too(queue: Any) -> None:
 
 
 @pytest.mark.direct("SET ROLE")
-def test_nobody_else_can_have_the_tally_s_functions_run(queue: Any) -> None:
+def test_nobody_else_can_have_the_tally_s_functions_run(queue: Queue) -> None:
     queue.connection.execute("DROP ROLE IF EXISTS orders_stranger; CREATE ROLE orders_stranger")
     try:
         queue.connection.execute("SET ROLE orders_stranger; CREATE TEMP TABLE mine ()")
@@ -215,7 +212,7 @@ def test_nobody_else_can_have_the_tally_s_functions_run(queue: Any) -> None:
         queue.connection.execute("RESET ROLE; DROP OWNED BY orders_stranger; DROP ROLE orders_stranger")
 
 
-def test_tally_is_folded_in_a_database_whose_tables_are_all_published(queue: Any) -> None:
+def test_tally_is_folded_in_a_database_whose_tables_are_all_published(queue: Queue) -> None:
     queue.connection.execute("CREATE PUBLICATION everything FOR ALL TABLES")
     try:
         queue.line(2)
@@ -231,7 +228,7 @@ def test_tally_is_folded_in_a_database_whose_tables_are_all_published(queue: Any
 
 
 def test_truncating_in_an_old_snapshot_forgets_what_was_inserted_since(
-    queue: Any, connect: Callable[[], Connection]
+    queue: Queue, connect: Callable[[], Connection]
 ) -> None:
     queue.line(1)
     other = connect()
@@ -244,7 +241,7 @@ def test_truncating_in_an_old_snapshot_forgets_what_was_inserted_since(
     assert tallied(queue.connection) == counted(queue.connection)
 
 
-def test_recount_makes_good_what_was_written_with_the_triggers_off(queue: Any) -> None:
+def test_recount_makes_good_what_was_written_with_the_triggers_off(queue: Queue) -> None:
     queue.line(2)
     with queue.connection.transaction():
         queue.connection.execute("SET LOCAL session_replication_role = replica")
@@ -256,7 +253,7 @@ def test_recount_makes_good_what_was_written_with_the_triggers_off(queue: Any) -
     assert tallied(queue.connection) == counted(queue.connection)
 
 
-def test_lost_row_is_an_error_that_says_what_to_do(queue: Any) -> None:
+def test_lost_row_is_an_error_that_says_what_to_do(queue: Queue) -> None:
     queue.line(2)
     queue.connection.execute("DELETE FROM tally")
 

@@ -6,20 +6,21 @@ import pytest
 
 from schema.queue import workers
 from schema.runtime.connection import Connection
+from tests.rows import Queue
 
 
-def register(queue: Any, **named: Any) -> workers.Registration:
+def register(queue: Queue, **named: Any) -> workers.Registration:
     named = {"host": "box", "pid": 1, "slots": 4, "lease_seconds": 10, **named}
     return workers.register(queue.connection, **named)
 
 
-def test_every_start_has_an_id_of_its_own(queue: Any) -> None:
+def test_every_start_has_an_id_of_its_own(queue: Queue) -> None:
     ids = {register(queue).worker_id for _ in range(20)}
 
     assert len(ids) == 20
 
 
-def test_registration_describes_the_process_and_dates_its_first_claim(queue: Any) -> None:
+def test_registration_describes_the_process_and_dates_its_first_claim(queue: Queue) -> None:
     before = queue.now()
 
     registration = register(queue, host="h" * 300, pid=77, slots=3, lease_seconds=2.5)
@@ -30,7 +31,7 @@ def test_registration_describes_the_process_and_dates_its_first_claim(queue: Any
     assert (row.dead_at, row.session_key) == (None, None)
 
 
-def test_beat_renews_the_lease_and_forgets_a_lost_session(queue: Any) -> None:
+def test_beat_renews_the_lease_and_forgets_a_lost_session(queue: Queue) -> None:
     queue.worker(heartbeat_at="2001-01-01", session_lost_at="2001-01-01")
     before = queue.now()
 
@@ -41,7 +42,7 @@ def test_beat_renews_the_lease_and_forgets_a_lost_session(queue: Any) -> None:
     assert row.session_lost_at is None
 
 
-def test_beat_of_a_dead_worker_says_so_and_revives_nothing(queue: Any) -> None:
+def test_beat_of_a_dead_worker_says_so_and_revives_nothing(queue: Queue) -> None:
     queue.worker(dead_at="now", heartbeat_at="2001-01-01", session_lost_at="2001-01-01")
     before = queue.worker_row("w")
 
@@ -49,11 +50,11 @@ def test_beat_of_a_dead_worker_says_so_and_revives_nothing(queue: Any) -> None:
     assert queue.worker_row("w") == before
 
 
-def test_beat_of_an_unknown_worker_says_that_it_is_dead(queue: Any) -> None:
+def test_beat_of_an_unknown_worker_says_that_it_is_dead(queue: Queue) -> None:
     assert not workers.beat(queue.connection, "w", held=[], oldest_claim_at=queue.now()).alive
 
 
-def test_oldest_claim_never_goes_back(queue: Any) -> None:
+def test_oldest_claim_never_goes_back(queue: Queue) -> None:
     now = queue.now()
     queue.worker(oldest_claim_at=now)
 
@@ -63,7 +64,7 @@ def test_oldest_claim_never_goes_back(queue: Any) -> None:
     assert queue.worker_row("w").oldest_claim_at == now + timedelta(seconds=1)
 
 
-def test_beat_names_the_held_orders_whose_cancel_was_asked_for(queue: Any) -> None:
+def test_beat_names_the_held_orders_whose_cancel_was_asked_for(queue: Queue) -> None:
     queue.worker()
     asked = queue.insert("processing", cancel_requested_at="now")
     unasked = queue.insert("processing")
@@ -78,7 +79,7 @@ def test_beat_names_the_held_orders_whose_cancel_was_asked_for(queue: Any) -> No
 
 @pytest.mark.direct("session locks")
 def test_session_is_held_by_one_connection_at_a_time(
-    queue: Any, connect: Callable[[], Connection], wait_until: Callable[..., Any]
+    queue: Queue, connect: Callable[[], Connection], wait_until: Callable[..., Any]
 ) -> None:
     queue.worker(session_lost_at="2001-01-01")
     first, second = connect(), connect()
@@ -92,7 +93,7 @@ def test_session_is_held_by_one_connection_at_a_time(
 
 
 @pytest.mark.direct("session locks")
-def test_unknown_worker_holds_no_session(queue: Any) -> None:
+def test_unknown_worker_holds_no_session(queue: Queue) -> None:
     assert not workers.hold_session(queue.connection, "nobody")
     assert queue.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'" + HERE) == 0
 
@@ -100,7 +101,7 @@ def test_unknown_worker_holds_no_session(queue: Any) -> None:
 HERE = " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 
 
-def test_worker_leaves_once_and_stays_dead(queue: Any) -> None:
+def test_worker_leaves_once_and_stays_dead(queue: Queue) -> None:
     queue.worker()
 
     workers.leave(queue.connection, "w")
@@ -111,7 +112,7 @@ def test_worker_leaves_once_and_stays_dead(queue: Any) -> None:
     assert queue.worker_row("w").dead_at == left
 
 
-def test_only_workers_that_have_been_swept_for_a_day_are_pruned(queue: Any) -> None:
+def test_only_workers_that_have_been_swept_for_a_day_are_pruned(queue: Queue) -> None:
     queue.worker("living")
     queue.worker("dead", dead_at="2001-01-01")
     queue.worker("swept", dead_at="2001-01-01", swept_at="now")
@@ -125,7 +126,7 @@ def test_only_workers_that_have_been_swept_for_a_day_are_pruned(queue: Any) -> N
     ]
 
 
-def test_prune_is_bounded_and_passes_locked_rows(queue: Any, connect: Callable[[], Connection]) -> None:
+def test_prune_is_bounded_and_passes_locked_rows(queue: Queue, connect: Callable[[], Connection]) -> None:
     for number in range(102):
         queue.worker(f"w{number}", dead_at="2001-01-01", swept_at="2001-01-01")
     psql = connect()
@@ -136,7 +137,9 @@ def test_prune_is_bounded_and_passes_locked_rows(queue: Any, connect: Callable[[
     assert workers.prune(queue.connection) == 1
 
 
-def test_beat_waits_for_nobody_who_has_its_row_locked(queue: Any, connect: Callable[[], Connection]) -> None:
+def test_beat_waits_for_nobody_who_has_its_row_locked(
+    queue: Queue, connect: Callable[[], Connection]
+) -> None:
     queue.worker(heartbeat_at="2001-01-01")
     with connect() as other, other.transaction():
         other.execute("SELECT FROM workers FOR UPDATE")

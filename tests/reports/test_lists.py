@@ -9,13 +9,14 @@ from schema.queue import cancel, redrive
 from schema.reports import lists
 from schema.reports.show import show
 from schema.states import Outcome, Status
+from tests.rows import Queue
 
 
 def ids(page: lists.Page) -> list[UUID]:
     return [UUID(json.loads(order)["order_id"]) for order in page.orders]
 
 
-def all_pages(queue: Any, *, limit: int, **filters: Any) -> list[UUID]:
+def all_pages(queue: Queue, *, limit: int, **filters: Any) -> list[UUID]:
     page = lists.page(queue.connection, limit=limit, **filters)
     found = ids(page)
     while page.next is not None:
@@ -26,7 +27,7 @@ def all_pages(queue: Any, *, limit: int, **filters: Any) -> list[UUID]:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 8, 500])
-def test_pages_have_each_order_once_those_created_last_first(queue: Any, limit: int) -> None:
+def test_pages_have_each_order_once_those_created_last_first(queue: Queue, limit: int) -> None:
     # Made by hand, with ids of version 4; three at one time.
     minutes = [4, 1, 1, 1, 7, 2, 5, 3]
     placed = [(minute, queue.insert("failed", order_id=uuid4())) for minute in minutes]
@@ -36,13 +37,13 @@ def test_pages_have_each_order_once_those_created_last_first(queue: Any, limit: 
     assert all_pages(queue, limit=limit) == [order_id for _, order_id in sorted(placed, reverse=True)]
 
 
-def test_order_is_listed_as_it_is_shown(queue: Any) -> None:
+def test_order_is_listed_as_it_is_shown(queue: Queue) -> None:
     order_id = queue.insert("failed", user_id='ada "\x1b', item_ids=["tea", ""])
 
     assert lists.page(queue.connection).orders == list(show(queue.connection, [order_id]).values())
 
 
-def test_order_that_comes_in_meanwhile_moves_no_other_to_another_page(queue: Any) -> None:
+def test_order_that_comes_in_meanwhile_moves_no_other_to_another_page(queue: Queue) -> None:
     first, second, third = (queue.insert("failed") for _ in range(3))
     page = lists.page(queue.connection, limit=1)
 
@@ -53,7 +54,7 @@ def test_order_that_comes_in_meanwhile_moves_no_other_to_another_page(queue: Any
 
 
 @pytest.mark.parametrize("status", list(Status))
-def test_list_of_one_state_or_user_has_no_others(queue: Any, status: Status) -> None:
+def test_list_of_one_state_or_user_has_no_others(queue: Queue, status: Status) -> None:
     queue.worker()
     of_state = {other: queue.insert(other, user_id="bob") for other in Status}
     of_ada = queue.insert(status, user_id="ada")
@@ -64,13 +65,13 @@ def test_list_of_one_state_or_user_has_no_others(queue: Any, status: Status) -> 
     assert all_pages(queue, limit=1, statuses=[status], user_id="eve") == []
 
 
-def test_list_of_several_states_has_them_all(queue: Any) -> None:
+def test_list_of_several_states_has_them_all(queue: Queue) -> None:
     failed, _, pending = queue.insert("failed"), queue.insert("completed"), queue.insert()
 
     assert all_pages(queue, limit=1, statuses=[Status.PENDING, Status.FAILED]) == [pending, failed]
 
 
-def test_pending_orders_stand_as_in_the_line_its_end_first(queue: Any) -> None:
+def test_pending_orders_stand_as_in_the_line_its_end_first(queue: Queue) -> None:
     redriven, first, second = queue.insert("failed"), queue.insert(), queue.insert()
     queue.change(second, "created_at = '2031-05-01'")
     redrive.redrive(queue.connection, redriven, attempts=5)
@@ -78,7 +79,7 @@ def test_pending_orders_stand_as_in_the_line_its_end_first(queue: Any) -> None:
     assert all_pages(queue, limit=1, statuses=[Status.PENDING]) == [redriven, second, first]
 
 
-def test_processing_orders_are_found_also_a_dead_workers(queue: Any) -> None:
+def test_processing_orders_are_found_also_a_dead_workers(queue: Queue) -> None:
     queue.line(3)
     queue.worker("dead", oldest_claim_at="now")
     (lost,) = queue.claim("dead")
@@ -90,7 +91,7 @@ def test_processing_orders_are_found_also_a_dead_workers(queue: Any) -> None:
     assert all_pages(queue, limit=1, statuses=[Status.PROCESSING]) == [held.order_id, lost.order_id]
 
 
-def test_page_goes_on_after_an_order_that_has_left_the_list(queue: Any) -> None:
+def test_page_goes_on_after_an_order_that_has_left_the_list(queue: Queue) -> None:
     first, second, third = queue.line(3)
     page = lists.page(queue.connection, statuses=[Status.PENDING], limit=1)
     cancel.cancel(queue.connection, third)
@@ -117,7 +118,7 @@ def test_page_goes_on_after_an_order_that_has_left_the_list(queue: Any) -> None:
     ],
 )
 def test_end_of_no_page_is_refused(
-    queue: Any, statuses: list[Status], after: Callable[[str, str], str]
+    queue: Queue, statuses: list[Status], after: Callable[[str, str], str]
 ) -> None:
     queue.line(2)
     key, _, order_id = str(lists.page(queue.connection, limit=1).next).partition(",")
@@ -126,7 +127,7 @@ def test_end_of_no_page_is_refused(
         lists.page(queue.connection, statuses=statuses, after=after(key, order_id))
 
 
-def test_end_of_a_page_in_line_is_none_of_another_list(queue: Any) -> None:
+def test_end_of_a_page_in_line_is_none_of_another_list(queue: Queue) -> None:
     queue.line(2)
     in_line = lists.page(queue.connection, statuses=[Status.PENDING], limit=1)
     created = lists.page(queue.connection, limit=1)

@@ -1,5 +1,4 @@
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -7,9 +6,10 @@ from schema.queue import pause
 from schema.reports import metrics
 from schema.reports.metrics import Percentiles
 from schema.states import Status
+from tests.rows import Queue
 
 
-def test_original_s_sample_takes_3976_seconds(queue: Any) -> None:
+def test_original_s_sample_takes_3976_seconds(queue: Queue) -> None:
     queue.worker("w", slots=1)
     queue.connection.execute(
         "INSERT INTO orders (order_id, user_id, item_ids, total_amount)"
@@ -27,7 +27,7 @@ def test_original_s_sample_takes_3976_seconds(queue: Any) -> None:
     assert read.average_processing_time == 2
 
 
-def test_every_state_is_counted_also_with_no_order_in_it(queue: Any) -> None:
+def test_every_state_is_counted_also_with_no_order_in_it(queue: Queue) -> None:
     empty = metrics.read(queue.connection, simulated_seconds=2)
     for status in Status:
         queue.insert(status)
@@ -38,7 +38,7 @@ def test_every_state_is_counted_also_with_no_order_in_it(queue: Any) -> None:
     assert (empty.average_processing_time, empty.estimated_processing_time) == (0, 0)
 
 
-def test_counts_follow_edits_made_by_hand(queue: Any) -> None:
+def test_counts_follow_edits_made_by_hand(queue: Queue) -> None:
     order_id = queue.insert()
     queue.change(order_id, "status = 'cancelled', finished_at = clock_timestamp()")
 
@@ -48,7 +48,7 @@ def test_counts_follow_edits_made_by_hand(queue: Any) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "average"), [("1.499999", 1), ("1.5", 2), ("2.5", 3), ("0.4", 0)])
-def test_average_is_rounded_half_up(queue: Any, seconds: str, average: int) -> None:
+def test_average_is_rounded_half_up(queue: Queue, seconds: str, average: int) -> None:
     finished = queue.value(f"SELECT TIMESTAMPTZ '2026-01-01' + INTERVAL '{seconds} seconds'")
     queue.insert("completed", created_at="2026-01-01", started_at="2026-01-01", finished_at=finished)
 
@@ -57,14 +57,14 @@ def test_average_is_rounded_half_up(queue: Any, seconds: str, average: int) -> N
 
 @pytest.mark.parametrize(("simulated", "estimate"), [(2, 4), (0.25, 1), (0.2, 0), (0, 0), (1e-05, 0)])
 def test_with_nothing_completed_an_order_takes_the_simulated_time(
-    queue: Any, simulated: float, estimate: int
+    queue: Queue, simulated: float, estimate: int
 ) -> None:
     queue.line(2)
 
     assert metrics.read(queue.connection, simulated_seconds=simulated).estimated_processing_time == estimate
 
 
-def test_estimate_takes_the_time_in_a_slot_and_not_the_time_in_line(queue: Any) -> None:
+def test_estimate_takes_the_time_in_a_slot_and_not_the_time_in_line(queue: Queue) -> None:
     queue.insert(
         "completed",
         created_at="2026-01-01 00:00:00Z",
@@ -78,7 +78,7 @@ def test_estimate_takes_the_time_in_a_slot_and_not_the_time_in_line(queue: Any) 
     assert (read.average_processing_time, read.estimated_processing_time) == (3603, 12)
 
 
-def test_only_the_slots_of_living_workers_count(queue: Any) -> None:
+def test_only_the_slots_of_living_workers_count(queue: Queue) -> None:
     queue.line(12)
     queue.worker("one", slots=2)
     queue.worker("two", slots=1)
@@ -92,7 +92,7 @@ def test_only_the_slots_of_living_workers_count(queue: Any) -> None:
 
 
 @pytest.mark.parametrize("slots", [None, 0])
-def test_without_any_slot_one_is_assumed(queue: Any, slots: int | None) -> None:
+def test_without_any_slot_one_is_assumed(queue: Queue, slots: int | None) -> None:
     queue.line(3)
     if slots is not None:
         queue.worker(slots=slots)
@@ -100,20 +100,20 @@ def test_without_any_slot_one_is_assumed(queue: Any, slots: int | None) -> None:
     assert metrics.read(queue.connection, simulated_seconds=2).estimated_processing_time == 6
 
 
-def test_completed_orders_without_a_start_are_left_out_of_the_time_in_a_slot(queue: Any) -> None:
+def test_completed_orders_without_a_start_are_left_out_of_the_time_in_a_slot(queue: Queue) -> None:
     queue.insert("completed", started_at=None, worker_id=None)
     queue.line(3)
 
     assert metrics.read(queue.connection, simulated_seconds=2).estimated_processing_time == 6
 
 
-def test_retrying_orders_are_no_part_of_the_estimate(queue: Any) -> None:
+def test_retrying_orders_are_no_part_of_the_estimate(queue: Queue) -> None:
     queue.insert("retrying")
 
     assert metrics.read(queue.connection, simulated_seconds=2).estimated_processing_time == 0
 
 
-def test_pause_is_shown(queue: Any) -> None:
+def test_pause_is_shown(queue: Queue) -> None:
     assert not metrics.read(queue.connection, simulated_seconds=2).paused
     pause.pause(queue.connection)
     assert metrics.read(queue.connection, simulated_seconds=2).paused
@@ -121,7 +121,7 @@ def test_pause_is_shown(queue: Any) -> None:
     assert not metrics.read(queue.connection, simulated_seconds=2).paused
 
 
-def test_percentiles_are_of_the_orders_claimed_last(queue: Any) -> None:
+def test_percentiles_are_of_the_orders_claimed_last(queue: Queue) -> None:
     empty = metrics.read(queue.connection, simulated_seconds=2)
     queued_at = datetime(2026, 1, 1, tzinfo=UTC)
     for seconds in range(1, 101):
@@ -140,7 +140,7 @@ def test_percentiles_are_of_the_orders_claimed_last(queue: Any) -> None:
     assert read.processing == Percentiles(100, 190, 198)
 
 
-def test_percentiles_are_of_a_sample(queue: Any) -> None:
+def test_percentiles_are_of_a_sample(queue: Queue) -> None:
     queue.connection.execute(
         "INSERT INTO orders (order_id, user_id, item_ids, total_amount,"
         " status, queued_at, started_at, finished_at)"
@@ -153,7 +153,7 @@ def test_percentiles_are_of_a_sample(queue: Any) -> None:
     assert metrics.read(queue.connection, simulated_seconds=2).wait.p50 == 1000
 
 
-def test_age_of_the_oldest_is_that_of_the_first_in_line(queue: Any) -> None:
+def test_age_of_the_oldest_is_that_of_the_first_in_line(queue: Queue) -> None:
     queue.insert("retrying", queued_at="2001-01-01")
     assert metrics.read(queue.connection, simulated_seconds=2).oldest_pending_seconds is None
     for minutes in (5, 10):

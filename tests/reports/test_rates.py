@@ -1,17 +1,16 @@
-from typing import Any
-
 import pytest
 
 from schema.queue import redrive, tally
 from tests.queue.test_tally import counted, tallied
+from tests.rows import Queue
 
 
-def rates(queue: Any) -> tuple[float, float]:
+def rates(queue: Queue) -> tuple[float, float]:
     now = tally.read(queue.connection)
     return round(now.arrival_rate, 3), round(now.completion_rate, 3)
 
 
-def test_rates_are_those_of_the_last_minute_at_least(queue: Any) -> None:
+def test_rates_are_those_of_the_last_minute_at_least(queue: Queue) -> None:
     queue.worker()
     assert rates(queue) == (0, 0)
     queue.line(60)
@@ -28,7 +27,7 @@ def test_rates_are_those_of_the_last_minute_at_least(queue: Any) -> None:
     assert rates(queue) == pytest.approx((0.6, 0.3), abs=0.02)
 
 
-def test_what_is_older_than_two_minutes_counts_for_no_rate(queue: Any) -> None:
+def test_what_is_older_than_two_minutes_counts_for_no_rate(queue: Queue) -> None:
     queue.line(60)
     tally.fold(queue.connection)
     queue.connection.execute("UPDATE tally_marks SET at = at - INTERVAL '121 seconds'")
@@ -42,7 +41,7 @@ def test_what_is_older_than_two_minutes_counts_for_no_rate(queue: Any) -> None:
     assert queue.value("SELECT count(*) FROM tally_marks") == 1
 
 
-def test_marks_stay_few(queue: Any) -> None:
+def test_marks_stay_few(queue: Queue) -> None:
     for _ in range(20):
         queue.line(1)
         tally.fold(queue.connection)
@@ -50,7 +49,7 @@ def test_marks_stay_few(queue: Any) -> None:
     assert queue.value("SELECT count(*) FROM tally_marks") == 1
 
 
-def test_redriven_order_is_no_arrival(queue: Any) -> None:
+def test_redriven_order_is_no_arrival(queue: Queue) -> None:
     order_id = queue.insert("failed")
     tally.fold(queue.connection)
     redrive.redrive(queue.connection, order_id, attempts=1)

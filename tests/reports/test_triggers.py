@@ -1,13 +1,12 @@
-from typing import Any
-
 import pytest
 
 from schema.reports.triggers import suspects
+from tests.rows import Queue
 
 FUNCTION = "CREATE FUNCTION pg_temp.ok() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$"
 
 
-def test_queue_as_it_was_migrated_has_no_trigger_that_may_undo_updates(queue: Any) -> None:
+def test_queue_as_it_was_migrated_has_no_trigger_that_may_undo_updates(queue: Queue) -> None:
     assert suspects(queue.connection) == []
 
 
@@ -30,7 +29,7 @@ def test_queue_as_it_was_migrated_has_no_trigger_that_may_undo_updates(queue: An
     ],
 )
 def test_what_can_keep_an_update_from_taking_effect_is_a_suspect(
-    queue: Any, what: str, *, suspect: bool
+    queue: Queue, what: str, *, suspect: bool
 ) -> None:
     with queue.connection.transaction(force_rollback=True):
         queue.connection.execute(FUNCTION)
@@ -39,7 +38,7 @@ def test_what_can_keep_an_update_from_taking_effect_is_a_suspect(
         assert suspects(queue.connection) == (["it"] if suspect else [])
 
 
-def test_disabled_trigger_is_no_suspect(queue: Any) -> None:
+def test_disabled_trigger_is_no_suspect(queue: Queue) -> None:
     with queue.connection.transaction(force_rollback=True):
         queue.connection.execute(FUNCTION)
         queue.connection.execute(

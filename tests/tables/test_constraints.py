@@ -11,6 +11,7 @@ from schema.queue import cancel, redrive, rescue, retries, workers
 from schema.queue.exchange import recover_claims
 from schema.reports import metrics
 from schema.states import Outcome, Status
+from tests.rows import Queue
 
 PENDING = "orders_pending_is_free_with_an_attempt_left"
 PROCESSING = "orders_processing_has_a_worker_and_a_start"
@@ -68,7 +69,7 @@ HALF_MADE: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-def test_half_made_orders_are_refused_by_name(queue: Any, refused: Callable[..., str | None]) -> None:
+def test_half_made_orders_are_refused_by_name(queue: Queue, refused: Callable[..., str | None]) -> None:
     refusals = [
         (status, columns, refused(lambda: queue.insert(status, **columns)))  # noqa: B023 - called at once
         for status, columns, _ in HALF_MADE
@@ -78,7 +79,7 @@ def test_half_made_orders_are_refused_by_name(queue: Any, refused: Callable[...,
 
 
 def test_unknown_state_and_unknown_outcome_are_refused(
-    queue: Any, refused: Callable[..., str | None]
+    queue: Queue, refused: Callable[..., str | None]
 ) -> None:
     order_id = queue.insert("cancelled")
 
@@ -92,7 +93,7 @@ def test_unknown_state_and_unknown_outcome_are_refused(
 
 
 def test_worker_that_would_break_everybody_s_rescue_is_refused(
-    queue: Any, refused: Callable[..., str | None]
+    queue: Queue, refused: Callable[..., str | None]
 ) -> None:
     expected: list[tuple[dict[str, Any], str]] = [
         ({"slots": -1}, "workers_slots_are_not_negative"),
@@ -111,7 +112,7 @@ def test_worker_that_would_break_everybody_s_rescue_is_refused(
     assert refusals == expected
 
 
-def test_switch_has_only_one_row(queue: Any, refused: Callable[..., str | None]) -> None:
+def test_switch_has_only_one_row(queue: Queue, refused: Callable[..., str | None]) -> None:
     def add(value: str) -> Any:
         return queue.connection.execute("INSERT INTO queue (only_row) VALUES (%s)", (value,))
 
@@ -120,14 +121,14 @@ def test_switch_has_only_one_row(queue: Any, refused: Callable[..., str | None])
         add("true")
 
 
-def test_every_state_can_be_inserted_by_hand(queue: Any) -> None:
+def test_every_state_can_be_inserted_by_hand(queue: Queue) -> None:
     rows = [queue.row(queue.insert(status)) for status in Status]
 
     assert [row.status for row in rows] == list(Status)
     assert [row.status for row in rows if row.in_line] == [Status.PENDING]
 
 
-def test_four_columns_make_a_whole_order(queue: Any) -> None:
+def test_four_columns_make_a_whole_order(queue: Queue) -> None:
     before = queue.now()
 
     queue.connection.execute(
@@ -150,7 +151,7 @@ TIMES_OF_EACH_KIND = ["now", "1900-01-01 00:00Z", "2999-12-31 23:59Z"]
 
 
 @pytest.fixture
-def extremes(queue: Any, refused: Callable[..., str | None]) -> Callable[..., list[Fence]]:
+def extremes(queue: Queue, refused: Callable[..., str | None]) -> Callable[..., list[Fence]]:
     """Insert every legal row of a state that the columns' extremes can make; return their fences."""
 
     def insert_all(status: str) -> list[Fence]:
@@ -184,7 +185,7 @@ def extremes(queue: Any, refused: Callable[..., str | None]) -> Callable[..., li
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_no_legal_processing_row_poisons_the_end_of_attempts(
-    queue: Any, extremes: Callable[..., list[Fence]], outcome: Outcome
+    queue: Queue, extremes: Callable[..., list[Fence]], outcome: Outcome
 ) -> None:
     queue.worker()
     fences = extremes("processing")
@@ -198,7 +199,7 @@ def test_no_legal_processing_row_poisons_the_end_of_attempts(
     assert queue.value("SELECT count(*) FROM attempts") == len(fences)
 
 
-def test_no_legal_pending_row_poisons_the_claim(queue: Any, extremes: Callable[..., list[Fence]]) -> None:
+def test_no_legal_pending_row_poisons_the_claim(queue: Queue, extremes: Callable[..., list[Fence]]) -> None:
     queue.worker()
     fences = extremes("pending")
 
@@ -212,7 +213,7 @@ def test_no_legal_pending_row_poisons_the_claim(queue: Any, extremes: Callable[.
 
 
 def test_no_legal_processing_row_poisons_the_recovery_of_claims_the_beat_or_the_completion(
-    queue: Any, extremes: Callable[..., list[Fence]]
+    queue: Queue, extremes: Callable[..., list[Fence]]
 ) -> None:
     queue.worker()
     fences = extremes("processing")
@@ -229,7 +230,7 @@ def test_no_legal_processing_row_poisons_the_recovery_of_claims_the_beat_or_the_
     assert not exchanged.lost
 
 
-def test_no_legal_row_poisons_the_rescue(queue: Any, extremes: Callable[..., list[Fence]]) -> None:
+def test_no_legal_row_poisons_the_rescue(queue: Queue, extremes: Callable[..., list[Fence]]) -> None:
     queue.worker(dead_at="2999-12-31", lease_seconds=86_400, oldest_claim_at=None)
     swept = extremes("processing")
     rescue.declare_dead(queue.connection, watched_seconds=float("inf"))
@@ -242,7 +243,7 @@ def test_no_legal_row_poisons_the_rescue(queue: Any, extremes: Callable[..., lis
     assert rescue.patrol(queue.connection, after=None).moved == len(patrolled)
 
 
-def test_no_legal_retrying_row_poisons_the_return(queue: Any, extremes: Callable[..., list[Fence]]) -> None:
+def test_no_legal_retrying_row_poisons_the_return(queue: Queue, extremes: Callable[..., list[Fence]]) -> None:
     fences = extremes("retrying")
     future = queue.value("SELECT count(*) FROM orders WHERE retry_at > clock_timestamp()")
 
@@ -251,13 +252,13 @@ def test_no_legal_retrying_row_poisons_the_return(queue: Any, extremes: Callable
 
 @pytest.mark.parametrize("status", ["pending", "retrying", "processing"])
 def test_no_legal_row_poisons_the_cancel(
-    queue: Any, extremes: Callable[..., list[Fence]], status: str
+    queue: Queue, extremes: Callable[..., list[Fence]], status: str
 ) -> None:
     for fence in extremes(status):
         assert cancel.cancel(queue.connection, fence.order_id) in (Status.CANCELLED, Status.PROCESSING)
 
 
-def test_no_legal_failed_row_poisons_the_redrive(queue: Any, extremes: Callable[..., list[Fence]]) -> None:
+def test_no_legal_failed_row_poisons_the_redrive(queue: Queue, extremes: Callable[..., list[Fence]]) -> None:
     for fence in extremes("failed"):
         if fence.attempt < 1_000_000:
             redrive.redrive(queue.connection, fence.order_id, attempts=5)
@@ -267,7 +268,7 @@ def test_no_legal_failed_row_poisons_the_redrive(queue: Any, extremes: Callable[
                 redrive.redrive(queue.connection, fence.order_id, attempts=5)
 
 
-def test_no_legal_row_poisons_the_metrics(queue: Any, extremes: Callable[..., list[Fence]]) -> None:
+def test_no_legal_row_poisons_the_metrics(queue: Queue, extremes: Callable[..., list[Fence]]) -> None:
     fences = extremes("completed")
     queue.worker(lease_seconds=86_400, slots=2_147_483_647)
     queue.worker("v", slots=0, heartbeat_at="2999-12-31")

@@ -16,6 +16,7 @@ from schema.queue import tally
 from schema.runtime.connection import Connection
 from schema.states import Status
 from schema.tables import metadata
+from tests.rows import Queue
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -86,7 +87,7 @@ def migrated(empty_database_url: str) -> str:
 
 
 @pytest.fixture
-def queue(migrated: str, make_queue: Any) -> Iterator[Any]:
+def queue(migrated: str, make_queue: type[Queue]) -> Iterator[Any]:
     """Unlike the other tests' queue, one whose revision may be changed."""
     with Connection.open(migrated, name="test") as connection:
         yield make_queue(connection)
@@ -145,7 +146,7 @@ def test_alembic_s_own_command_reads_setup_cfg(database_url: str) -> None:
     assert (checked.returncode, checked.stdout) == (0, "No new upgrade operations detected.\n")
 
 
-def test_down_leaves_nothing_and_up_again_is_the_same(migrated: str, make_queue: Any) -> None:
+def test_down_leaves_nothing_and_up_again_is_the_same(migrated: str, make_queue: type[Queue]) -> None:
     before = catalog(migrated)
     with Connection.open(migrated, name="test") as connection:
         make_queue(connection).insert("processing")
@@ -158,7 +159,7 @@ def test_down_leaves_nothing_and_up_again_is_the_same(migrated: str, make_queue:
     assert catalog(migrated) == before
 
 
-def test_migrating_again_keeps_every_row(migrated: str, make_queue: Any) -> None:
+def test_migrating_again_keeps_every_row(migrated: str, make_queue: type[Queue]) -> None:
     with Connection.open(migrated, name="test") as connection:
         queue = make_queue(connection)
         for status in ("pending", "processing", "retrying", "completed", "failed", "cancelled"):
@@ -170,7 +171,9 @@ def test_migrating_again_keeps_every_row(migrated: str, make_queue: Any) -> None
         assert queue.snapshot() == before
 
 
-def test_migrating_from_the_first_revision_keeps_every_row(empty_database_url: str, make_queue: Any) -> None:
+def test_migrating_from_the_first_revision_keeps_every_row(
+    empty_database_url: str, make_queue: type[Queue]
+) -> None:
     command.upgrade(configuration(empty_database_url), "0001")
     with Connection.open(empty_database_url, name="test") as connection:
         queue = make_queue(connection)
@@ -190,7 +193,9 @@ def test_migrating_from_the_first_revision_keeps_every_row(empty_database_url: s
         assert after == before != []
 
 
-def test_orders_that_were_there_before_the_tally_are_in_it(empty_database_url: str, make_queue: Any) -> None:
+def test_orders_that_were_there_before_the_tally_are_in_it(
+    empty_database_url: str, make_queue: type[Queue]
+) -> None:
     command.upgrade(configuration(empty_database_url), "0004")
     with Connection.open(empty_database_url, name="test") as connection:
         for status in ("pending", "pending", "completed"):
@@ -261,14 +266,14 @@ def test_database_that_was_migrated_down_needs_migrating(migrated: str) -> None:
         revision.check(connection)
 
 
-def test_older_revision_needs_migrating(queue: Any) -> None:
+def test_older_revision_needs_migrating(queue: Queue) -> None:
     queue.connection.execute("UPDATE alembic_version SET version_num = '0000'")
 
     with pytest.raises(revision.SchemaOutdatedError, match=r"revision 0000.*`orders migrate`"):
         revision.check(queue.connection)
 
 
-def test_this_revision_and_a_newer_one_that_still_allows_it_are_fine(queue: Any) -> None:
+def test_this_revision_and_a_newer_one_that_still_allows_it_are_fine(queue: Queue) -> None:
     revision.check(queue.connection)
     queue.connection.execute("UPDATE alembic_version SET version_num = '0999'")
     revision.check(queue.connection)
@@ -276,7 +281,7 @@ def test_this_revision_and_a_newer_one_that_still_allows_it_are_fine(queue: Any)
     revision.check(queue.connection)
 
 
-def test_newer_revision_that_asks_for_newer_programs_refuses_these(queue: Any) -> None:
+def test_newer_revision_that_asks_for_newer_programs_refuses_these(queue: Queue) -> None:
     queue.connection.execute("UPDATE alembic_version SET version_num = '0999'")
     queue.connection.execute("UPDATE queue SET requires_revision = '0999'")
 
@@ -284,5 +289,5 @@ def test_newer_revision_that_asks_for_newer_programs_refuses_these(queue: Any) -
         revision.check(queue.connection)
 
 
-def test_needed_revision_is_the_newest_there_is(queue: Any) -> None:
+def test_needed_revision_is_the_newest_there_is(queue: Queue) -> None:
     assert queue.value("SELECT version_num FROM alembic_version") == revision.NEEDED

@@ -12,6 +12,7 @@ from schema.order import Fence
 from schema.queue import cancel, completion, redrive, rescue, retries
 from schema.queue.redrive import Failed
 from schema.states import FINAL, TRANSITIONS, Outcome, Status
+from tests.rows import Queue
 
 
 def ending(outcome: Outcome) -> Callable[[Any, UUID], Any]:
@@ -19,12 +20,12 @@ def ending(outcome: Outcome) -> Callable[[Any, UUID], Any]:
     return lambda queue, order_id: queue.end(Fence(order_id, 1), outcome=outcome, error=error)
 
 
-def sweep(queue: Any, _order_id: UUID) -> None:
+def sweep(queue: Queue, _order_id: UUID) -> None:
     queue.change_worker("w", "dead_at = clock_timestamp()")
     rescue.sweep(queue.connection)
 
 
-def patrol(queue: Any, _order_id: UUID) -> None:
+def patrol(queue: Queue, _order_id: UUID) -> None:
     queue.connection.execute("DELETE FROM workers")
     rescue.patrol(queue.connection, after=None)
 
@@ -92,7 +93,7 @@ STATEMENTS = {
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
-def test_statement_makes_its_moves_and_leaves_every_other_state_alone(queue: Any, name: str) -> None:
+def test_statement_makes_its_moves_and_leaves_every_other_state_alone(queue: Queue, name: str) -> None:
     statement = STATEMENTS[name]
 
     for status in Status:
@@ -128,7 +129,7 @@ def test_every_state_has_its_transitions_and_only_failed_leaves_the_final_ones()
     assert all(TRANSITIONS[status] for status in set(Status) - FINAL)
 
 
-def test_exactly_the_final_states_may_have_an_end(queue: Any, refused: Callable[..., str | None]) -> None:
+def test_exactly_the_final_states_may_have_an_end(queue: Queue, refused: Callable[..., str | None]) -> None:
     ended = {
         status
         for status in Status

@@ -12,6 +12,7 @@ import pytest
 
 import schema.queue
 from schema.states import FINAL, TRANSITIONS, Status
+from tests.rows import Queue
 from tests.tables.test_states import STATEMENTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "states.md").read_text()
@@ -99,7 +100,7 @@ class Recorder(psycopg.Cursor[Any]):
 
 @pytest.mark.parametrize(("status", "move"), MOVES)
 def test_page_says_which_statements_make_a_move_and_what_they_set_and_clear(
-    queue: Any, status: Status, move: str
+    queue: Queue, status: Status, move: str
 ) -> None:
     _, _, *told = described()[status, move]
     made: set[str] = set()

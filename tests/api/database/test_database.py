@@ -9,6 +9,7 @@ import pytest
 from orders_api.database.pool import Database
 from schema.errors import DatabaseUnavailableError, OutcomeUnknownError, StatementRefusedError
 from schema.runtime.connection import Connection
+from tests.api.conftest import Relay
 
 
 def name_of_backend(connection: Connection) -> int:
@@ -80,7 +81,7 @@ def run(database: Database, *statements: str, first: Callable[[], None] = lambda
             lent.execute(statement)
 
 
-def test_statement_on_a_connection_that_breaks_reports_it_as_lost(relay: Any) -> None:
+def test_statement_on_a_connection_that_breaks_reports_it_as_lost(relay: Relay) -> None:
     with Database(relay.url, size=1, wait_seconds=10) as database, pytest.raises(OutcomeUnknownError):
         run(database, "SELECT 1", first=relay.cut)
 
@@ -108,7 +109,7 @@ def test_mistake_in_a_statement_is_not_hidden(database: Database) -> None:
 
 
 def test_pool_opened_while_the_database_is_away_works_once_it_is_back(
-    relay: Any, wait_until: Callable[..., Any]
+    relay: Relay, wait_until: Callable[..., Any]
 ) -> None:
     relay.away()
     with Database(relay.url, size=4, wait_seconds=0.2) as database:
@@ -120,7 +121,7 @@ def test_pool_opened_while_the_database_is_away_works_once_it_is_back(
 
 
 def test_pool_is_whole_again_after_the_database_was_away_for_long(
-    relay: Any, wait_until: Callable[..., Any]
+    relay: Relay, wait_until: Callable[..., Any]
 ) -> None:
     with Database(relay.url, size=4, wait_seconds=0.2) as database:
         wait_until(lambda: works(database))
@@ -144,7 +145,7 @@ def _take(taken: ExitStack, database: Database) -> bool:
 
 
 def test_absence_is_logged_once_and_so_is_the_return(
-    relay: Any, caplog: pytest.LogCaptureFixture, wait_until: Callable[..., Any]
+    relay: Relay, caplog: pytest.LogCaptureFixture, wait_until: Callable[..., Any]
 ) -> None:
     with caplog.at_level("INFO", "orders_api"), Database(relay.url, size=2, wait_seconds=0.2) as database:
         wait_until(lambda: works(database))
@@ -160,7 +161,7 @@ def test_absence_is_logged_once_and_so_is_the_return(
 
 @pytest.mark.slow
 def test_server_that_stops_answering_is_given_up_after_seconds(
-    relay: Any, wait_until: Callable[..., Any]
+    relay: Relay, wait_until: Callable[..., Any]
 ) -> None:
     with Database(relay.url, size=1, wait_seconds=10) as database:
         wait_until(lambda: works(database))

@@ -6,6 +6,7 @@ import pytest
 from orders_api.database.notifier import Notifier
 from schema.queue import wake
 from schema.runtime.connection import Connection
+from tests.api.conftest import Relay
 
 pytestmark = pytest.mark.direct("LISTEN")
 
@@ -18,7 +19,7 @@ def listener(connect: Callable[[], Connection]) -> Connection:
 
 
 @pytest.fixture
-def notifier(relay: Any) -> Iterator[Notifier]:
+def notifier(relay: Relay) -> Iterator[Notifier]:
     with Notifier(relay.url) as notifier:
         yield notifier
 
@@ -51,7 +52,7 @@ def test_wake_ups_asked_for_at_once_become_few(notifier: Notifier, listener: Con
 
 
 def test_wake_up_asked_for_while_the_database_is_away_is_sent_when_it_is_back(
-    notifier: Notifier, relay: Any, listener: Connection
+    notifier: Notifier, relay: Relay, listener: Connection
 ) -> None:
     notifier.notify()
     assert heard(listener)
@@ -64,7 +65,7 @@ def test_wake_up_asked_for_while_the_database_is_away_is_sent_when_it_is_back(
     assert heard(listener)
 
 
-def test_stop_does_not_wait_for_a_database_that_is_away(relay: Any) -> None:
+def test_stop_does_not_wait_for_a_database_that_is_away(relay: Relay) -> None:
     relay.away()
     with Notifier(relay.url) as notifier:
         notifier.notify()

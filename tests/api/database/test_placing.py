@@ -17,7 +17,7 @@ from schema.errors import (
 )
 from schema.order import NewOrder
 from schema.runtime.connection import Connection
-from tests.api.conftest import Gather
+from tests.api.conftest import Gather, Relay, Submitted
 
 AWKWARD = ['"', "\\", '\\"', "{}", "a,b", "NULL", "", " ", "ж", "\n\t"]
 
@@ -178,8 +178,8 @@ def test_order_that_waits_for_a_lock_waits_alone(
 
 
 def test_outcome_of_all_is_unknown_when_their_connection_is_lost(
-    relay: Any,
-    submitted: Any,
+    relay: Relay,
+    submitted: Submitted,
     connection: Connection,
     gather: Gather,
     held_up: Callable[[], list[int]],

@@ -9,6 +9,7 @@ import pytest
 from falcon.testing import TestClient
 
 from schema.runtime.connection import Connection
+from tests.api.conftest import Relay, Submitted
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}
 
@@ -24,7 +25,9 @@ def post(client: TestClient, body: Any, **headers: str) -> Any:
     )
 
 
-def test_batch_is_placed_in_its_order(client: TestClient, connection: Connection, submitted: Any) -> None:
+def test_batch_is_placed_in_its_order(
+    client: TestClient, connection: Connection, submitted: Submitted
+) -> None:
     answer = post(client, {"orders": orders(1000)})
 
     assert answer.status_code == 201
@@ -67,7 +70,7 @@ def test_amounts_stay_exact(client: TestClient, connection: Connection, literal:
 
 
 def test_one_wrong_order_refuses_the_batch_and_is_named(
-    client: TestClient, stored: Callable[[], int], submitted: Any
+    client: TestClient, stored: Callable[[], int], submitted: Submitted
 ) -> None:
     batch = orders(1000)
     batch[7] = {"user_id": "ada", "item_ids": ["tea", ""], "total_amount": -1}
@@ -163,7 +166,7 @@ def test_other_methods_are_refused(client: TestClient) -> None:
 
 
 def test_replay_is_the_same_answer_and_says_that_it_is_one(
-    client: TestClient, stored: Callable[[], int], submitted: Any, caplog: pytest.LogCaptureFixture
+    client: TestClient, stored: Callable[[], int], submitted: Submitted, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "orders_api"):
         answers = [post(client, {"orders": orders(100)}, **{"Idempotency-Key": "k"}) for _ in range(2)]
@@ -238,7 +241,7 @@ def test_offline_batch_is_a_503_problem(offline: TestClient) -> None:
 
 
 def test_lost_connection_leaves_the_outcome_unknown_and_a_key_tells(
-    start_api: Callable[..., Any], relay: Any, stored: Callable[[], int], wait_until: Callable[..., Any]
+    start_api: Callable[..., Any], relay: Relay, stored: Callable[[], int], wait_until: Callable[..., Any]
 ) -> None:
     api = start_api(relay.url)
     wait_until(lambda: api.call("GET", "/readyz").status == 200)

@@ -6,10 +6,11 @@ from falcon.testing import TestClient
 from orders_api.app import create_app
 from orders_api.database.pool import Database
 from schema.runtime.connection import Connection
+from tests.api.conftest import Relay, Submitted
 
 
 @pytest.fixture
-def client_of_away(relay: Any, submitted: Any) -> Any:
+def client_of_away(relay: Relay, submitted: Submitted) -> Any:
     relay.away()
     with Database(relay.url, size=2, wait_seconds=0.05) as database:
         yield TestClient(create_app(database, submitted, simulated_seconds=2))
@@ -42,7 +43,7 @@ def test_outdated_schema_is_not_ready_and_the_reason_names_the_remedy(
     assert "orders migrate" in answer.json["detail"]
 
 
-def test_unmigrated_database_is_not_ready(empty_database_url: str, submitted: Any) -> None:
+def test_unmigrated_database_is_not_ready(empty_database_url: str, submitted: Submitted) -> None:
     with Database(empty_database_url, size=1, wait_seconds=10) as database:
         client = TestClient(create_app(database, submitted, simulated_seconds=2))
 

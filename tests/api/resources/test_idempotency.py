@@ -15,6 +15,7 @@ from falcon.testing import TestClient
 from schema.order import NewOrder
 from schema.queue.idempotency import submit_once
 from schema.runtime.connection import Connection
+from tests.api.conftest import Api, Relay, Submitted
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}
 SAME = NewOrder(user_id="ada", item_ids=("tea", "cup"), total_amount=Decimal("250.75"))
@@ -58,7 +59,7 @@ def waiting(connect: Callable[[], Connection]) -> Callable[[], bool]:
 
 
 def test_replay_is_the_same_answer_and_says_that_it_is_one(
-    client: TestClient, stored: Callable[[], int], submitted: Any, caplog: pytest.LogCaptureFixture
+    client: TestClient, stored: Callable[[], int], submitted: Submitted, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "orders_api"):
         first, again = post(client), post(client)
@@ -102,7 +103,7 @@ def test_spacing_key_order_and_digits_of_the_body_do_not_matter(client: TestClie
     "other", [{"user_id": "bob"}, {"item_ids": ["teacup"]}, {"item_ids": ["cup", "tea"]}, {"total_amount": 1}]
 )
 def test_key_of_another_order_is_a_422_problem_and_places_nothing(
-    client: TestClient, stored: Callable[[], int], submitted: Any, other: dict[str, Any]
+    client: TestClient, stored: Callable[[], int], submitted: Submitted, other: dict[str, Any]
 ) -> None:
     placed = post(client)
 
@@ -152,7 +153,7 @@ def test_other_key_is_a_400_problem_that_names_the_header(
     assert stored() == 0
 
 
-def test_repeated_key_is_refused(api: Any, stored: Callable[[], int]) -> None:
+def test_repeated_key_is_refused(api: Api, stored: Callable[[], int]) -> None:
     body = json.dumps(ORDER).encode()
     connection = api.connect()
     connection.putrequest("POST", "/orders")
@@ -170,7 +171,7 @@ def test_repeated_key_is_refused(api: Any, stored: Callable[[], int]) -> None:
 
 
 def test_fifty_clients_with_one_key_get_one_order(
-    api: Any, stored: Callable[[], int], keys: Callable[[], int]
+    api: Api, stored: Callable[[], int], keys: Callable[[], int]
 ) -> None:
     start = threading.Barrier(50)
 
@@ -237,7 +238,7 @@ def test_duplicate_that_waits_too_long_is_a_503_that_may_be_tried_again(
 
 
 def test_order_committed_by_an_api_that_was_killed_before_it_answered_is_not_placed_again(
-    start_api: Callable[..., Any], relay: Any, stored: Callable[[], int], wait_until: Callable[..., Any]
+    start_api: Callable[..., Any], relay: Relay, stored: Callable[[], int], wait_until: Callable[..., Any]
 ) -> None:
     first = start_api(relay.url)
     wait_until(lambda: first.call("GET", "/readyz").status == 200)
@@ -258,13 +259,13 @@ def test_order_committed_by_an_api_that_was_killed_before_it_answered_is_not_pla
     assert stored() == 1
 
 
-def lose(api: Any) -> None:
+def lose(api: Api) -> None:
     with pytest.raises(OSError):  # noqa: PT011 - whichever way a killed process's connection ends
         api.call("POST", "/orders", ORDER, {"Idempotency-Key": "k"})
 
 
 def test_outcome_that_is_unknown_may_be_found_out_with_the_key(
-    start_api: Callable[..., Any], relay: Any, stored: Callable[[], int], wait_until: Callable[..., Any]
+    start_api: Callable[..., Any], relay: Relay, stored: Callable[[], int], wait_until: Callable[..., Any]
 ) -> None:
     api = start_api(relay.url)
     wait_until(lambda: api.call("GET", "/readyz").status == 200)
@@ -289,7 +290,7 @@ def test_outcome_that_is_unknown_may_be_found_out_with_the_key(
     assert stored() == 1
 
 
-def test_log_tells_replays_from_orders_and_has_no_key(api: Any, wait_until: Callable[..., Any]) -> None:
+def test_log_tells_replays_from_orders_and_has_no_key(api: Api, wait_until: Callable[..., Any]) -> None:
     for _ in range(2):
         api.call("POST", "/orders", ORDER, {"Idempotency-Key": "my-own-secret"})
 

@@ -11,6 +11,7 @@ from falcon.testing import TestClient
 from orders_api.app import create_app
 from schema.errors import OutcomeUnknownError
 from schema.runtime.connection import Connection
+from tests.api.conftest import Submitted
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}
 
@@ -54,7 +55,7 @@ def test_location_of_a_placed_order_leads_to_it(client: TestClient) -> None:
     assert found.json["order_id"] == placed.json["order_id"]
 
 
-def test_workers_are_woken_once_for_each_placed_order(client: TestClient, submitted: Any) -> None:
+def test_workers_are_woken_once_for_each_placed_order(client: TestClient, submitted: Submitted) -> None:
     client.simulate_post("/orders", json=ORDER)
     client.simulate_post("/orders", json=ORDER)
 
@@ -234,7 +235,9 @@ class LostConnection:
         yield
 
 
-def test_post_that_may_have_been_stored_says_so_and_does_not_invite_a_second_one(submitted: Any) -> None:
+def test_post_that_may_have_been_stored_says_so_and_does_not_invite_a_second_one(
+    submitted: Submitted,
+) -> None:
     client = TestClient(create_app(LostConnection(), submitted, simulated_seconds=2))  # type: ignore[arg-type]
 
     answer = client.simulate_post("/orders", json=ORDER)
@@ -245,7 +248,7 @@ def test_post_that_may_have_been_stored_says_so_and_does_not_invite_a_second_one
     assert "retry-after" not in answer.headers
 
 
-def test_get_whose_connection_is_lost_may_be_tried_again(submitted: Any) -> None:
+def test_get_whose_connection_is_lost_may_be_tried_again(submitted: Submitted) -> None:
     client = TestClient(create_app(LostConnection(), submitted, simulated_seconds=2))  # type: ignore[arg-type]
 
     answer = client.simulate_get(f"/orders/{uuid4()}")

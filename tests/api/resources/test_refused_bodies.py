@@ -1,15 +1,15 @@
 """A body that is no order is answered with a problem; `BAD` has all that a body may not be."""
 
 from collections.abc import Callable
-from typing import Any
 
 from falcon.testing import TestClient
 
+from tests.api.conftest import Submitted
 from tests.intake.test_parse import BAD
 
 
 def test_bad_body_is_answered_400_as_a_problem_and_nothing_is_stored(
-    client: TestClient, stored: Callable[[], int], submitted: Any
+    client: TestClient, stored: Callable[[], int], submitted: Submitted
 ) -> None:
     for case, (sent, named) in BAD.items():
         answer = client.simulate_post("/orders", body=sent, headers={"Content-Type": "application/json"})
