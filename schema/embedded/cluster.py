@@ -73,7 +73,9 @@ def put(source: Path, target: Path) -> None:
 
 def _way_out(place: Place, found: str) -> str:
     """Return the shell commands, in one line, that bring the rows of another version's folder along."""
-    old = binaries.find(16) if found == "16" else Path(f"/path/to/postgresql-{found}/bin")
+    old = Path(f"/path/to/postgresql-{found}/bin")
+    if found == "16":
+        old = binaries.reachable(binaries.find(16), place.account, store=place.store)
     become = ["runuser", "-u", place.account.name, "--"] if place.account.switch else []
     pg_ctl = [*become, os.fspath(old / "pg_ctl"), "-D", os.fspath(place.data)]
     log, listen = os.fspath(place.folder / "dump.log"), shlex.join(address.options(place))

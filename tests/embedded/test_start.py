@@ -244,7 +244,7 @@ def test_the_rows_of_another_major_version_come_along_by_the_commands_shown(
 ) -> None:
     server = make_server()
     account, data = server.place.account, server.place.data
-    old = binaries.find(16)
+    old = binaries.reachable(binaries.find(16), account, store=server.place.store)
     account.run(["rm", "-rf", data])
     account.run([old / "initdb", "-D", data, "-U", "orders", "-A", "peer"])
 
