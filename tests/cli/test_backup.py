@@ -453,7 +453,7 @@ def old_server_url(store: Path) -> Iterator[str]:
         folder = Path(name)
         folder.chmod(0o777)
         user = account.for_folder(folder)
-        programs = binaries.reachable(binaries.find(16), user, store=store.with_name("store-16"))
+        programs = binaries.reachable(binaries.find(16), user, store=store)
         user.run([programs / "initdb", "-D", folder / "data", "-U", "orders", "-A", "trust", "-E", "UTF8"])
         options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
         pg_ctl: list[str | Path] = [programs / "pg_ctl", "-D", folder / "data", "-w"]
