@@ -8,7 +8,7 @@ from orders_worker.attempt.transaction import MARK, HandlerConnection, Transacti
 from schema.errors import DatabaseUnavailableError, OutcomeUnknownError
 from schema.order import Fence
 from schema.queue import completion
-from schema.queue.completion import Standing
+from schema.queue.completion import ClaimState
 from schema.runtime.connection import Connection
 
 PAUSE_SECONDS = 0.2
@@ -40,7 +40,7 @@ def commit(
     while not completion.complete(connection, worker_id, fence=fence, mark=MARK):
         if not connection.intact():
             raise TransactionOverError
-        if completion.standing(connection, worker_id, fence=fence) is not Standing.HELD or not wanted():
+        if completion.claim_state(connection, worker_id, fence=fence) is not ClaimState.HELD or not wanted():
             return Committed.LOST
         time.sleep(PAUSE_SECONDS)
     try:
@@ -57,10 +57,10 @@ def _resolve(
     while wanted():
         try:
             with probe() as connection:
-                standing = completion.standing(connection, worker_id, fence=fence)
-                if standing is Standing.COMPLETED:
+                state = completion.claim_state(connection, worker_id, fence=fence)
+                if state is ClaimState.COMPLETED:
                     return Committed.YES
-                if standing is Standing.LOST:
+                if state is ClaimState.LOST:
                     return Committed.LOST
                 if completion.is_free(connection, worker_id, fence=fence):
                     return Committed.NO

@@ -7,7 +7,7 @@ from schema.order import Fence
 from schema.runtime.connection import DriverConnection
 
 
-class Standing(Enum):
+class ClaimState(Enum):
     """How a claim stands in the database."""
 
     COMPLETED = auto()
@@ -37,13 +37,13 @@ def complete(connection: DriverConnection, worker_id: str, *, fence: Fence, mark
     """Complete the claim in the open transaction of `connection`; the caller commits.
 
     If there is a `mark`, only in a transaction that has set it to 'set'. Returns False, nothing written, if
-    it has not, if the claim is lost, or if somebody has the row locked right now: `standing` tells of the
+    it has not, if the claim is lost, or if somebody has the row locked right now: `claim_state` tells of the
     claim.
     """
     return connection.execute(_COMPLETE, {**_names(worker_id, fence), "mark": mark}).rowcount == 1
 
 
-_STANDING = """
+_CLAIM_STATE = """
 SELECT status
 FROM orders
 WHERE order_id = %(order_id)s
@@ -52,12 +52,12 @@ WHERE order_id = %(order_id)s
 """
 
 
-def standing(connection: DriverConnection, worker_id: str, *, fence: Fence) -> Standing:
+def claim_state(connection: DriverConnection, worker_id: str, *, fence: Fence) -> ClaimState:
     """Tell whether the claim is completed, still held, or lost."""
-    row = connection.execute(_STANDING, _names(worker_id, fence)).fetchone()
+    row = connection.execute(_CLAIM_STATE, _names(worker_id, fence)).fetchone()
     if row is None:
-        return Standing.LOST
-    return {"completed": Standing.COMPLETED, "processing": Standing.HELD}.get(row[0], Standing.LOST)
+        return ClaimState.LOST
+    return {"completed": ClaimState.COMPLETED, "processing": ClaimState.HELD}.get(row[0], ClaimState.LOST)
 
 
 _IS_FREE = """

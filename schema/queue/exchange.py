@@ -54,16 +54,16 @@ held AS MATERIALIZED (
     ORDER BY seq
     FOR NO KEY UPDATE SKIP LOCKED
 ),
-standing AS MATERIALIZED (
+now AS MATERIALIZED (
     SELECT clock_timestamp() AS at,
            EXISTS (SELECT FROM workers WHERE worker_id = %(worker_id)s AND dead_at IS NULL) AS alive,
            EXISTS (SELECT FROM queue WHERE paused_at IS NOT NULL) AS paused
 ),
 allowance AS MATERIALIZED (
     SELECT CASE WHEN alive AND NOT paused THEN %(free)s::bigint ELSE 0 END AS orders
-    FROM standing
+    FROM now
 ),
-returned AS MATERIALIZED (
+below_floor AS MATERIALIZED (
     SELECT order_id, seq, clock_timestamp() AS at
     FROM orders
     WHERE in_line
@@ -73,19 +73,19 @@ returned AS MATERIALIZED (
     LIMIT (SELECT orders FROM allowance)
     FOR NO KEY UPDATE SKIP LOCKED
 ),
-fresh AS MATERIALIZED (
+from_floor AS MATERIALIZED (
     SELECT order_id, seq, clock_timestamp() AS at
     FROM orders
     WHERE in_line
       AND seq >= %(floor)s::bigint
     ORDER BY seq
-    LIMIT (SELECT orders FROM allowance) - (SELECT count(*) FROM returned)
+    LIMIT (SELECT orders FROM allowance) - (SELECT count(*) FROM below_floor)
     FOR NO KEY UPDATE SKIP LOCKED
 ),
 next AS MATERIALIZED (
-    SELECT order_id, seq, at FROM returned
+    SELECT order_id, seq, at FROM below_floor
     UNION ALL
-    SELECT order_id, seq, at FROM fresh
+    SELECT order_id, seq, at FROM from_floor
     ORDER BY seq
 ),
 moved AS (
@@ -128,7 +128,7 @@ WHERE (order_id, attempt) NOT IN (SELECT order_id, attempt FROM moved WHERE stat
 UNION ALL
 SELECT NULL, NULL, NULL, (SELECT count(*) FROM next), NULL, NULL, NULL, at, NULL,
        CASE WHEN NOT alive THEN 'dead' WHEN paused THEN 'paused' ELSE 'alive' END
-FROM standing
+FROM now
 """
 
 
@@ -144,10 +144,9 @@ def exchange(
 ) -> Exchanged:
     """Complete the `finished` claims of this worker and claim up to `free` pending orders by ticket.
 
-    `floor` is the ticket below which fresh orders are not looked for (0 looks everywhere); orders that
-    came back from an earlier attempt are found below it too. `since` is the `at` of the worker's last
-    exchange: no claim is dated before it, whatever the server's clock does in between. `max_attempts`
-    becomes the limit of an order that is claimed for the first time.
+    `floor` is a ticket: below it only orders that came back from an earlier attempt are looked for. `since`
+    is the `at` of the worker's last exchange: no claim is dated before it, whatever the server's clock does
+    in between. `max_attempts` becomes the limit of an order that is claimed for the first time.
 
     Waits for no lock. Committed on return if `connection` autocommits; when it raises, what was
     finished may or may not be written: hand it in again. A worker declared dead claims nothing.
@@ -169,8 +168,8 @@ def exchange(
 
 
 def _exchanged(rows: list[tuple[Any, ...]]) -> Exchanged:
-    """Split the answer's rows by their last column. The last row tells how the worker stands."""
-    *rest, (_, _, _, found, *_, at, _, standing) = rows
+    """Split the answer's rows by their last column. The last row is of the worker."""
+    *rest, (_, _, _, found, *_, at, _, state) = rows
     claimed: list[Claim] = []
     unclaimed: dict[str, set[Fence]] = {outcome: set() for outcome in _OUTCOMES}
     for *columns, outcome in rest:
@@ -182,8 +181,8 @@ def _exchanged(rows: list[tuple[Any, ...]]) -> Exchanged:
         claimed=sorted(claimed, key=attrgetter("seq")),
         busy=unclaimed["busy"],
         lost=unclaimed["lost"],
-        alive=standing != "dead",
-        paused=standing == "paused",
+        alive=state != "dead",
+        paused=state == "paused",
         at=at,
         suppressed=found > len(claimed),
     )

@@ -88,7 +88,7 @@ def _hash(submitted: object) -> bytes:
 
 # `keyless` fails on purpose when a trigger dropped the order: its NULL undoes the statement, key included.
 _INSERT = """
-WITH fresh AS (
+WITH new_key AS (
     INSERT INTO idempotency_keys (idempotency_key, order_id, order_hash)
     VALUES (%(key)s, %(order_id)s, %(order_hash)s)
     ON CONFLICT (idempotency_key) DO NOTHING
@@ -97,14 +97,14 @@ WITH fresh AS (
 placed AS (
     INSERT INTO orders (order_id, user_id, item_ids, total_amount)
     SELECT order_id, %(user_id)s, %(item_ids)s, %(total_amount)s
-    FROM fresh
+    FROM new_key
     RETURNING order_id
 ),
 keyless AS (
     INSERT INTO idempotency_keys (idempotency_key, order_id, order_hash)
     SELECT idempotency_key, NULL, order_hash
-    FROM fresh
-    WHERE NOT EXISTS (SELECT FROM placed WHERE placed.order_id = fresh.order_id)
+    FROM new_key
+    WHERE NOT EXISTS (SELECT FROM placed WHERE placed.order_id = new_key.order_id)
 )
 SELECT order_id
 FROM placed

@@ -15,14 +15,16 @@ from tests.model.tables import TABLES, Attempt, Entry, Order, Switch, Worker
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
-# The statements of the product say clock_timestamp() and pg_postmaster_start_time(). Found first on the
-# search path, these answer: so the model can foretell every time to the microsecond. What they set for a
-# transaction that stands still (set_config) would go by the real clock, and is left out.
+# What the statements of the product ask for the time is found first on the search path, and answers what the
+# machine says: so the model can foretell every time to the microsecond. What they set for a transaction that
+# stands still (set_config) would go by the real clock, and is left out.
 SET_UP = """
 CREATE SCHEMA clock;
 CREATE TABLE clock.reading (now timestamptz, server_started_at timestamptz);
 INSERT INTO clock.reading DEFAULT VALUES;
 CREATE FUNCTION clock.clock_timestamp() RETURNS timestamptz LANGUAGE sql
+    AS 'SELECT now FROM clock.reading';
+CREATE FUNCTION clock.statement_timestamp() RETURNS timestamptz LANGUAGE sql
     AS 'SELECT now FROM clock.reading';
 CREATE FUNCTION clock.set_config(text, text, boolean) RETURNS text LANGUAGE sql
     AS 'SELECT $2';

@@ -28,6 +28,7 @@ from schema.queue import (
     workers,
 )
 from schema.queue.endings import Ending
+from schema.queue.redrive import Failed
 from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
 from tests.model.agreement import Agreement
@@ -66,6 +67,7 @@ class QueueMachine(Agreement):
         self.workers: list[str] = []
         self.claims: list[tuple[str, Fence]] = []
         self.last_exchange: dict[str, datetime] = {}
+        self.failed: Failed | None = None
 
     def order(self, number: int) -> UUID:
         return self.orders[-1 - number % len(self.orders)]
@@ -182,7 +184,7 @@ class QueueMachine(Agreement):
             self.claim_next(at, 0, free=2, floor=0, limit=2)
             return
         worker_id, fence = self.use(claim, holder)
-        self.agree(at, completion.standing, Queue.standing, worker_id, fence=fence)
+        self.agree(at, completion.claim_state, Queue.claim_state, worker_id, fence=fence)
         self.agree(at, completion.is_free, Queue.is_free, worker_id, fence=fence)
 
     @call(at=SESSION, worker=WORKER, held=st.lists(ORDER, max_size=2), oldest=MOMENT)
@@ -240,6 +242,19 @@ class QueueMachine(Agreement):
     @call(weight=2, at=SESSION, order=ORDER, attempts=st.integers(1, 2))
     def redrive(self, at: str, order: int, attempts: int) -> None:
         self.agree(at, redrive.redrive, Queue.redrive, self.order(order), attempts=attempts)
+
+    @call(
+        weight=2,
+        at=SESSION,
+        prefix=st.sampled_from([None, "it ", "worker"]),
+        again=st.booleans(),
+        attempts=st.integers(1, 2),
+    )
+    def redrive_failed(self, at: str, prefix: str | None, *, again: bool, attempts: int) -> None:
+        """Redrive what has failed by now, or `again` what was found to have failed before."""
+        if self.failed is None or not again:
+            self.failed = self.agree(at, redrive.find_failed, Queue.find_failed, error_prefix=prefix)
+        self.agree(at, _redrive_failed, Queue.redrive_failed, self.failed, attempts=attempts)
 
     @call(at=SESSION, pauses=st.booleans())
     def switch(self, at: str, *, pauses: bool) -> None:
@@ -348,6 +363,10 @@ class QueueMachine(Agreement):
 
 def _fold(connection: Connection) -> None:
     tally.fold(connection)
+
+
+def _redrive_failed(connection: Connection, failed: Failed, *, attempts: int) -> int:
+    return sum(redrive.redrive_failed(connection, failed, attempts=attempts))
 
 
 def _declare_dead(*given: Any, **named: Any) -> list[str]:

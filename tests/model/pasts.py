@@ -25,6 +25,11 @@ ARRIVALS = (
 
 _CLAIM = {"worker": 0, "free": 3, "floor": 0, "limit": 2}
 
+_REJECTED = (
+    _call("claim_next", at=ONE, **_CLAIM),
+    _call("end", at=ONE, holder=None, ended=[(number, Outcome.REJECTED, None, 0.0) for number in (0, 1, 2)]),
+)
+
 _LOST_SESSION = (
     _call("pass_time", seconds=10.5),
     _call("beat", at=ONE, worker=0, held=[], oldest="now"),
@@ -43,6 +48,12 @@ PASTS = {
             holder=None,
             ended=[(number, Outcome.RELEASED, None, 0.0) for number in (0, 1, 2)],
         ),
+    ),
+    "all orders failed, and again after they were redriven": (
+        *_REJECTED,
+        _call("redrive_failed", at=ONE, prefix=None, again=False, attempts=2),
+        _call("pass_time", seconds=1.0),
+        *_REJECTED,
     ),
     "a session was seen to be lost": _LOST_SESSION,
     "a session was seen to be lost two seconds ago": (

@@ -11,9 +11,10 @@ from uuid import UUID
 
 from schema.errors import IllegalMoveError, OrderLockedError, OrderNotFoundError, OrdersError
 from schema.order import Claim, Fence
-from schema.queue.completion import Standing
+from schema.queue.completion import ClaimState
 from schema.queue.endings import Ending, Unwritten
 from schema.queue.exchange import Exchanged
+from schema.queue.redrive import Failed
 from schema.queue.rescue import Patrolled
 from schema.states import Outcome, Status
 from tests.model.tables import LAST_ATTEMPT, Attempt, Order, Worker
@@ -39,7 +40,7 @@ class Queue(Workers):
         since: datetime,
         max_attempts: int,
     ) -> Exchanged:
-        standing = {fence: self.standing(worker_id, fence=fence) for fence in finished}
+        state = {fence: self.claim_state(worker_id, fence=fence) for fence in finished}
         alive, paused = self.is_alive(worker_id), self.paused_at is not None
         line = self.in_line(floor)
         busy = {fence for fence in finished if not self.complete(worker_id, fence=fence)}
@@ -49,8 +50,8 @@ class Queue(Workers):
                 claimed.append(self.claim(order, worker_id, since=since, max_attempts=max_attempts))
         return Exchanged(
             claimed=claimed,
-            busy={fence for fence in busy if standing[fence] is Standing.HELD},
-            lost={fence for fence in busy if standing[fence] is Standing.LOST},
+            busy={fence for fence in busy if state[fence] is ClaimState.HELD},
+            lost={fence for fence in busy if state[fence] is ClaimState.LOST},
             alive=alive,
             paused=alive and paused,
             at=self.now,
@@ -91,7 +92,11 @@ class Queue(Workers):
     def held(self, worker_id: str, fence: Fence) -> Order | None:
         """Return the order if this worker, in this very attempt, works on it and nobody has its row."""
         order: Order | None = self.find(fence.order_id)
-        if self.standing(worker_id, fence=fence) is Standing.HELD and order is not None and self.take(order):
+        if (
+            self.claim_state(worker_id, fence=fence) is ClaimState.HELD
+            and order is not None
+            and self.take(order)
+        ):
             return order
         return None
 
@@ -101,12 +106,12 @@ class Queue(Workers):
             self.write(order._replace(status=Status.COMPLETED, finished_at=self.now))
         return order is not None
 
-    def standing(self, worker_id: str, *, fence: Fence) -> Standing:
+    def claim_state(self, worker_id: str, *, fence: Fence) -> ClaimState:
         order: Order | None = self.find(fence.order_id)
         if order is None or (order.attempt, order.worker_id) != (fence.attempt, worker_id):
-            return Standing.LOST
-        return {Status.PROCESSING: Standing.HELD, Status.COMPLETED: Standing.COMPLETED}.get(
-            Status(order.status), Standing.LOST
+            return ClaimState.LOST
+        return {Status.PROCESSING: ClaimState.HELD, Status.COMPLETED: ClaimState.COMPLETED}.get(
+            Status(order.status), ClaimState.LOST
         )
 
     def is_free(self, worker_id: str, *, fence: Fence) -> bool:
@@ -115,12 +120,12 @@ class Queue(Workers):
     def end(self, worker_id: str, *, endings: Sequence[Ending]) -> Unwritten:
         unwritten = Unwritten(busy=set(), lost=set())
         for ending in endings:
-            standing = self.standing(worker_id, fence=ending.fence)
+            state = self.claim_state(worker_id, fence=ending.fence)
             order = self.held(worker_id, ending.fence)
             if order is not None:
                 self.move(order, ending.outcome, ending.error, retry_seconds=ending.retry_seconds)
             else:
-                (unwritten.busy if standing is Standing.HELD else unwritten.lost).add(ending.fence)
+                (unwritten.busy if state is ClaimState.HELD else unwritten.lost).add(ending.fence)
         return unwritten
 
     def move(self, order: Order, outcome: Outcome, error: str | None, *, retry_seconds: float = 0.0) -> None:
@@ -180,9 +185,38 @@ class Queue(Workers):
             or not self.take(order)
         ):
             raise self.refusal(order_id, "redrive", movable={Status.FAILED})
+        self.put_back_in_line(order, attempts=attempts)
+
+    def find_failed(self, *, error_prefix: str | None) -> Failed:
+        found = [
+            order
+            for order in self.failed_by(self.now)
+            if error_prefix is None or (order.last_error or "").startswith(error_prefix)
+        ]
+        return Failed([order.order_id for order in found], at=self.now)
+
+    def redrive_failed(self, failed: Failed, *, attempts: int) -> int:
+        taken = [
+            order
+            for order in self.failed_by(failed.at)
+            if order.order_id in failed.order_ids and order.attempt < LAST_ATTEMPT and self.take(order)
+        ]
+        for order in taken:
+            self.put_back_in_line(order, attempts=attempts)
+        return len(taken)
+
+    def failed_by(self, moment: datetime) -> list[Order]:
+        """Return what had failed by then, by ticket."""
+        failed = [order for order in self.rows(Order) if order.status == Status.FAILED]
+        return sorted(
+            (order for order in failed if order.finished_at is not None and order.finished_at <= moment),
+            key=lambda order: (order.seq, order.order_id),
+        )
+
+    def put_back_in_line(self, order: Order, *, attempts: int) -> None:
         self.write(
             Order(
-                order_id,
+                order.order_id,
                 seq=next(self.database.tickets),
                 created_at=order.created_at,
                 queued_at=self.now,

@@ -4,7 +4,7 @@ import pytest
 
 from schema.order import Claim, Fence
 from schema.queue import completion
-from schema.queue.completion import Standing
+from schema.queue.completion import ClaimState
 from schema.runtime.connection import Connection
 from tests.rows import Queue
 
@@ -49,7 +49,7 @@ def test_completion_of_a_locked_order_does_not_wait(
     lock(claim.order_id)
 
     assert not completion.complete(queue.connection, "w", fence=claim.fence)
-    assert completion.standing(queue.connection, "w", fence=claim.fence) is Standing.HELD
+    assert completion.claim_state(queue.connection, "w", fence=claim.fence) is ClaimState.HELD
 
 
 def test_claim_is_free_unless_somebody_has_its_row_or_it_is_lost(
@@ -62,16 +62,16 @@ def test_claim_is_free_unless_somebody_has_its_row_or_it_is_lost(
 
 
 def test_claim_stands_held_then_completed_and_for_others_lost(queue: Queue, claim: Claim) -> None:
-    held = completion.standing(queue.connection, "w", fence=claim.fence)
+    held = completion.claim_state(queue.connection, "w", fence=claim.fence)
     queue.exchange(finished=[claim.fence])
-    completed = completion.standing(queue.connection, "w", fence=claim.fence)
+    completed = completion.claim_state(queue.connection, "w", fence=claim.fence)
 
-    assert (held, completed) == (Standing.HELD, Standing.COMPLETED)
-    assert completion.standing(queue.connection, "v", fence=claim.fence) is Standing.LOST
-    assert completion.standing(queue.connection, "w", fence=Fence(claim.order_id, 2)) is Standing.LOST
+    assert (held, completed) == (ClaimState.HELD, ClaimState.COMPLETED)
+    assert completion.claim_state(queue.connection, "v", fence=claim.fence) is ClaimState.LOST
+    assert completion.claim_state(queue.connection, "w", fence=Fence(claim.order_id, 2)) is ClaimState.LOST
 
 
 def test_claim_that_failed_is_lost_to_its_worker(queue: Queue, claim: Claim) -> None:
     queue.change(claim.order_id, "status = 'failed', finished_at = clock_timestamp()")
 
-    assert completion.standing(queue.connection, "w", fence=claim.fence) is Standing.LOST
+    assert completion.claim_state(queue.connection, "w", fence=claim.fence) is ClaimState.LOST

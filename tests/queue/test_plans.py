@@ -119,7 +119,7 @@ STATEMENTS: dict[str, tuple[str, set[str]]] = {
     "recover_claims": (exchange.RECOVER_CLAIMS, BY_START),
     "end": (endings._END, BY_KEY),
     "complete": (completion._COMPLETE, BY_KEY),
-    "standing": (completion._STANDING, BY_KEY),
+    "state": (completion._CLAIM_STATE, BY_KEY),
     "is free": (completion._IS_FREE, BY_KEY),
     "sweep": (rescue.SWEEP, BY_START | BY_KEY),
     "mark swept": (rescue.SWEPT, BY_START),
