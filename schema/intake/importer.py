@@ -11,7 +11,7 @@ from pathlib import Path
 from schema.errors import OrderNotTakenError, OrdersError, StatementRefusedError
 from schema.intake.files import Entry, Format, Offset, read
 from schema.intake.progress import Imported, ImportedElsewhereError, ImportStateError, advance, begin, shown
-from schema.intake.rejected import RejectedLine, Rejects
+from schema.intake.rejected import Rejects
 from schema.order import NewOrder
 from schema.queue import batch
 from schema.runtime.connection import Connection
@@ -50,8 +50,7 @@ def import_file(
     called after each commit.
 
     Raises `progress.ImportStateError`, also if the file is changed meanwhile, `files.UnreadableFileError`,
-    `rejected.RejectsInTheWayError`, or `DatabaseError`. What was committed
-    by then stays placed.
+    `rejected.RejectsInTheWayError`, or `DatabaseError`. What was committed by then stays placed.
     """
     with path.open("rb") as file:
         _lock(file, path)
@@ -123,7 +122,7 @@ class _Chunk:
         self._most = most
         self._refusal = refusal
         self.placed = 0
-        self.rejects: list[RejectedLine] = []
+        self.rejects: list[Entry] = []
         self.end: Offset | None = None
 
     def orders(self) -> Iterator[NewOrder]:
@@ -133,9 +132,9 @@ class _Chunk:
             self.end = entry.end
             size += len(entry.source)
             if entry.order is None:
-                self.rejects.append(RejectedLine(entry, entry.reason))
+                self.rejects.append(entry)
             elif self._refusal:
-                self.rejects.append(RejectedLine(entry, self._refusal))
+                self.rejects.append(entry._replace(order=None, reason=self._refusal))
                 return
             else:
                 self.placed += 1
@@ -145,12 +144,7 @@ class _Chunk:
 
 
 def _place(
-    connection: Connection,
-    chunk: _Chunk,
-    done: Imported,
-    *,
-    sha256: bytes,
-    rejects: Rejects,
+    connection: Connection, chunk: _Chunk, done: Imported, *, sha256: bytes, rejects: Rejects
 ) -> Imported:
     """Place a chunk, note its rejects and how far that is, and commit it all; `done` at the file's end.
 

@@ -4,17 +4,10 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import BinaryIO, Self
 
 from schema.errors import StartError
 from schema.intake.files import Entry
-
-
-class RejectedLine(NamedTuple):
-    """An entry that is no order, or was refused as one, and why."""
-
-    entry: Entry
-    reason: str
 
 
 class RejectsInTheWayError(StartError):
@@ -50,7 +43,7 @@ class Rejects:
         if self._file is not None:
             self._file.close()
 
-    def add(self, rejects: Iterable[RejectedLine]) -> int:
+    def add(self, rejects: Iterable[Entry]) -> int:
         """Write them durably; return the file's length."""
         lines = b"".join(map(_line, rejects))
         if lines:
@@ -62,6 +55,6 @@ class Rejects:
         return self._size
 
 
-def _line(reject: RejectedLine) -> bytes:
-    text = reject.entry.source.decode(errors="backslashreplace").rstrip("\r\n")
-    return json.dumps({"line": reject.entry.line, "reason": reject.reason, "text": text}).encode() + b"\n"
+def _line(reject: Entry) -> bytes:
+    text = reject.source.decode(errors="backslashreplace").rstrip("\r\n")
+    return json.dumps({"line": reject.line, "reason": reject.reason, "text": text}).encode() + b"\n"
