@@ -27,7 +27,15 @@ _CLAIM = {"worker": 0, "free": 3, "floor": 0, "limit": 2}
 
 _REJECTED = (
     _call("claim_next", at=ONE, **_CLAIM),
-    _call("end", at=ONE, holder=None, ended=[(number, Outcome.REJECTED, None, 0.0) for number in (0, 1, 2)]),
+    _call("cancel", at=ONE, order=0),
+    _call(
+        "end",
+        at=ONE,
+        holder=None,
+        ended=[
+            (number, Outcome.REJECTED, error, 0.0) for number, error in enumerate((None, "it broke", None))
+        ],
+    ),
 )
 
 _LOST_SESSION = (
