@@ -11,17 +11,17 @@ from schema.cli.terminal import plain
 from schema.runtime import startup
 
 _COMMANDS = {
-    "run": "start.run",
-    "migrate": "start.migrate",
+    "run": "run.run",
+    "migrate": "run.migrate",
     "show": "orders.show",
     "list": "orders.list_",
     "cancel": "orders.cancel",
     "redrive": "redrive.redrive",
     "import": "import_orders.import_",
-    "pause": "operate.pause",
-    "resume": "operate.resume",
-    "verify-fcfs": "operate.verify_fcfs",
-    "recount": "operate.recount",
+    "pause": "queue.pause",
+    "resume": "queue.resume",
+    "verify-fcfs": "queue.verify_fcfs",
+    "recount": "queue.recount",
     "db": "database.db",
     "sql": "sql.sql",
 }

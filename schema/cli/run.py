@@ -1,4 +1,4 @@
-"""`orders run`: the API and one worker together, until a signal comes or one of them ends."""
+"""`orders migrate`, and `orders run`: the API and one worker together, until a signal comes or one ends."""
 
 import http
 import http.client
@@ -9,8 +9,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from schema.runtime import listening
-from schema.runtime.config import ServiceConfig
+import click
+
+from schema import migrate as migration
+from schema import revision
+from schema.cli.terminal import answer, document, json_option
+from schema.embedded import locate
+from schema.runtime import listening, startup
+from schema.runtime.config import DatabaseConfig, ServiceConfig
 from schema.runtime.signals import StopSignals
 from schema.runtime.supervisor import Ended, Policy, Program, Supervisor
 
@@ -19,11 +25,38 @@ _READY_SECONDS = 30.0
 _PROGRAMS = (Program("orders_api"), Program("orders_worker"))
 
 
-def run(config: ServiceConfig) -> int:
-    """Start both, say how to reach them, and stop both when either ends; return the first failed status.
+@click.command()
+@json_option
+def migrate(*, as_json: bool) -> None:
+    """Bring the database to the newest schema revision."""
+    _upgrade()
+    answer(document(revision=revision.NEEDED), [_AT_REVISION], as_json=as_json)
 
-    Raises `SettingError` if the address can't be had, because another API has it: then nothing is started.
-    No program is killed: the worker stops within its own `ORDERS_SHUTDOWN_SECONDS`.
+
+@click.command()
+def run() -> int:
+    """Migrate, then run the API and one worker until Ctrl-C."""
+    config = ServiceConfig.from_environment()
+    _upgrade()
+    print(_AT_REVISION, flush=True)
+    return _supervise(config)
+
+
+_AT_REVISION = f"the schema is at revision {revision.NEEDED}"
+
+
+def _upgrade() -> None:
+    url = locate.resolve(DatabaseConfig.from_environment())
+    startup.connect(url, name="orders-migrate").close()
+    migration.upgrade(url)
+
+
+def _supervise(config: ServiceConfig) -> int:
+    """Run both programs, print how to reach them, and stop both when either ends.
+
+    Returns the first exit status that is not 0. Raises `SettingError`, before anything is started, if another
+    program listens on the address. Kills no program: the worker stops within its own
+    `ORDERS_SHUTDOWN_SECONDS`.
     """
     listening.bind(config.host, config.port, port_setting="ORDERS_PORT").close()
     stop = StopSignals()

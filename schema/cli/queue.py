@@ -1,4 +1,4 @@
-"""What an operator does to the queue as a whole: stop and go, and check its books."""
+"""`orders pause`, `resume`, `verify-fcfs` and `recount`: the queue as a whole."""
 
 from dataclasses import asdict
 
