@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from schema.cli.terminal import answer, document, json_option
+from schema.cli.terminal import Answer, answering
 from schema.embedded import checkout, client, dump
 from schema.embedded import restore as restoring
 from schema.embedded.server import Server
@@ -30,29 +30,29 @@ def db() -> None:
 
 
 @db.command()
-@json_option
-def start(*, as_json: bool) -> None:
+@answering
+def start() -> Answer:
     """Start the embedded PostgreSQL, and print its URL."""
     url = _embedded("start").ensure_running()
-    answer(document(url=url), [url], as_json=as_json)
+    return Answer([url], {"url": url})
 
 
 @db.command()
-@json_option
-def stop(*, as_json: bool) -> None:
+@answering
+def stop() -> Answer:
     """Stop the embedded PostgreSQL."""
     server = _embedded("stop")
     stopped = server.stop()
     line = f"PostgreSQL in {server.place.folder} {'has stopped' if stopped else 'was not running'}"
-    answer(document(folder=server.place.folder, stopped=stopped), [line], as_json=as_json)
+    return Answer([line], {"folder": server.place.folder, "stopped": stopped})
 
 
 @db.command("url")
-@json_option
-def show_url(*, as_json: bool) -> None:
+@answering
+def show_url() -> Answer:
     """Print the URL of the embedded PostgreSQL, running or not."""
     url = _embedded("show").url
-    answer(document(url=url), [url], as_json=as_json)
+    return Answer([url], {"url": url})
 
 
 @db.command(cls=_Untouched, options_metavar="[PSQL'S ARGUMENTS]")
@@ -63,8 +63,8 @@ def psql(arguments: tuple[str, ...]) -> None:
 
 @db.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@json_option
-def backup(file: Path | None, *, as_json: bool) -> None:
+@answering
+def backup(file: Path | None) -> Answer:
     """Back the database up into a file.
 
     Everything may run meanwhile. FILE must be new; by default it is backups/TIME.dump. It is verified before
@@ -74,13 +74,13 @@ def backup(file: Path | None, *, as_json: bool) -> None:
     dump.take(client.current(), target)
     shown = show_path(target)
     lines = [f"Backed up and verified: {shown}", f"To restore it: orders db restore {shlex.quote(shown)}"]
-    answer(document(file=shown), lines, as_json=as_json)
+    return Answer(lines, {"file": shown})
 
 
 @db.command()
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
-@json_option
-def restore(file: Path, *, as_json: bool) -> None:
+@answering
+def restore(file: Path) -> Answer:
     """Put a backup in the database's place.
 
     The database of before is kept under another name. Nobody may be connected to it: stop the API, the
@@ -93,7 +93,7 @@ def restore(file: Path, *, as_json: bool) -> None:
         f"Restored from {shown}",
         f"The database of before is {aside}. When you are sure: orders db psql -c {drop}",
     ]
-    answer(document(file=shown, kept_as=aside), lines, as_json=as_json)
+    return Answer(lines, {"file": shown, "kept_as": aside})
 
 
 def _prepare(connection: Connection) -> None:

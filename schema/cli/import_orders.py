@@ -1,4 +1,4 @@
-"""`orders import FILE`: what it says to the person who typed it."""
+"""`orders import FILE`: place the orders of a file, and say how far it is."""
 
 import sys
 import time
@@ -8,16 +8,17 @@ from pathlib import Path
 import click
 
 from schema.cli import session
-from schema.cli.terminal import answer, document, example, json_option
-from schema.errors import DatabaseError, StartError
+from schema.cli.terminal import Answer, answering, example
+from schema.errors import StartError
 from schema.intake import files, importer
 from schema.intake.progress import Imported, shown
 from schema.queue import wake
 
 _BAR_WIDTH = 30
-_SAY_SECONDS = 10.0
+_LINE_SECONDS = 10.0
 
 _PATH = click.Path(path_type=Path)
+_FORMAT = click.Choice([form.value for form in files.Format])
 
 
 @click.command(
@@ -30,16 +31,11 @@ _PATH = click.Path(path_type=Path)
     ),
 )
 @click.argument("file", type=_PATH)
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice([form.value for form in files.Format]),
-    help="What it is, whatever its name.",
-)
+@click.option("--format", "kind", type=_FORMAT, help="What it is, whatever its name.")
 @click.option("--rejected", type=_PATH, metavar="FILE", help="Where bad lines go (FILE.rejected.ndjson).")
 @click.option("--again", is_flag=True, help="Place the orders of a known file once more.")
-@json_option
-def import_(file: Path, *, kind: str | None, rejected: Path | None, again: bool, as_json: bool) -> int:
+@answering
+def import_(file: Path, *, kind: str | None, rejected: Path | None, again: bool) -> Answer:
     """Place the orders of a file.
 
     FILE is NDJSON (.ndjson, .jsonl) or CSV (.csv). An import that was stopped goes on where it was when the
@@ -50,19 +46,19 @@ def import_(file: Path, *, kind: str | None, rejected: Path | None, again: bool,
     progress = _Progress(file)
     done = _import(file, form, rejects=rejects, again=again, progress=progress)
     known = progress.last is None and done.offset.line > 0
-    facts = document(
-        file=shown(file),
-        placed=done.placed,
-        rejected=done.rejected,
-        rejected_file=shown(rejects) if done.rejected else None,
-        imported_before=known,
-    )
-    answer(facts, _report(done, file, rejects=rejects, known=known), as_json=as_json)
-    return 1 if done.rejected else 0
+    document = {
+        "file": shown(file),
+        "placed": done.placed,
+        "rejected": done.rejected,
+        "rejected_file": shown(rejects) if done.rejected else None,
+        "imported_before": known,
+    }
+    lines = _report(done, file, rejects=rejects, known=known)
+    return Answer(lines, document, status=1 if done.rejected else 0)
 
 
 def _import(path: Path, kind: files.Format, *, rejects: Path, again: bool, progress: "_Progress") -> Imported:
-    with session.connect("orders-import") as connection:
+    with session.connect("orders-import") as connection, session.resumable(progress.so_far):
         connection.reply_seconds = importer.REPLY_SECONDS
 
         def on_chunk(done: Imported) -> None:
@@ -73,21 +69,10 @@ def _import(path: Path, kind: files.Format, *, rejects: Path, again: bool, progr
             return importer.import_file(
                 connection, path, kind=kind, rejects_path=rejects, again=again, on_chunk=on_chunk
             )
-        except (DatabaseError, KeyboardInterrupt) as error:
-            raise ImportStoppedError(error, progress.last) from error
         except OSError as error:
             raise StartError(f"{error.filename or rejects}: {error.strerror or error}") from error
         finally:
             progress.end()
-
-
-class ImportStoppedError(StartError):
-    """The import ended before the file did."""
-
-    def __init__(self, cause: BaseException, last: Imported | None) -> None:
-        reason = "interrupted" if isinstance(cause, KeyboardInterrupt) else str(cause)
-        far = f"after line {last.offset.line:,}" if last else "before anything more was imported"
-        super().__init__(f"stopped {far} ({reason}): give the same command again to go on from there")
 
 
 def _report(done: Imported, path: Path, *, rejects: Path, known: bool) -> Iterator[str]:
@@ -100,31 +85,32 @@ def _report(done: Imported, path: Path, *, rejects: Path, known: bool) -> Iterat
 
 
 class _Progress:
-    """A bar where a person looks on, else a line now and then."""
+    """Shows on stderr how far an import is: in a bar on a terminal, else in a line now and then."""
 
     def __init__(self, path: Path) -> None:
         self._size = path.stat().st_size if path.is_file() else 0
-        self._began_at = self._said_at = time.monotonic()
+        self._began_at = self._shown_at = time.monotonic()
         self._on_terminal = sys.stderr.isatty()
         self.last: Imported | None = None
 
+    def so_far(self) -> str:
+        """Return how far the import came, in words."""
+        return f"after line {self.last.offset.line:,}" if self.last else "before anything more was imported"
+
     def show(self, done: Imported) -> None:
-        """Show how far it is, after a chunk of it."""
+        """Show how far the import is after a chunk."""
         self.last = done
         now = time.monotonic()
+        share = done.offset.position / max(self._size, 1)
+        counts = f"{done.placed:,} orders, {done.rejected:,} rejected, {now - self._began_at:.0f} s"
         if self._on_terminal:
-            print(f"\r{self._line(done, now)}\x1b[K", end="", file=sys.stderr, flush=True)
-        elif now >= self._said_at + _SAY_SECONDS:
-            self._said_at = now
-            print(self._line(done, now), file=sys.stderr, flush=True)
+            bar = f"[{'#' * int(_BAR_WIDTH * share):<{_BAR_WIDTH}}]"
+            print(f"\r{bar} {share:4.0%}  {counts}\x1b[K", end="", file=sys.stderr, flush=True)
+        elif now >= self._shown_at + _LINE_SECONDS:
+            self._shown_at = now
+            print(f"{share:4.0%}  {counts}", file=sys.stderr, flush=True)
 
     def end(self) -> None:
         """Leave the bar's line."""
         if self._on_terminal and self.last is not None:
             print(file=sys.stderr, flush=True)
-
-    def _line(self, done: Imported, now: float) -> str:
-        share = done.offset.position / max(self._size, 1)
-        bar = f"[{'#' * int(_BAR_WIDTH * share):<{_BAR_WIDTH}}] " if self._on_terminal else ""
-        counts = f"{done.placed:,} orders, {done.rejected:,} rejected"
-        return f"{bar}{share:4.0%}  {counts}, {now - self._began_at:.0f} s"

@@ -1,7 +1,6 @@
-"""`orders show`, `list` and `cancel`: single orders, as they are looked at and withdrawn."""
+"""`orders show`, `list` and `cancel`: single orders."""
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
@@ -10,7 +9,7 @@ from uuid import UUID
 import click
 
 from schema.cli import session
-from schema.cli.terminal import answer, example, facts, fitted, json_option
+from schema.cli.terminal import Answer, answering, example, fitted, labelled
 from schema.errors import OrderNotFoundError
 from schema.queue import cancel as withdrawal
 from schema.reports import lists
@@ -21,12 +20,12 @@ from schema.states import Status
 
 @click.command()
 @click.argument("order_id", type=click.UUID, metavar="ID")
-@json_option
-def show(order_id: UUID, *, as_json: bool) -> None:
+@answering
+def show(order_id: UUID) -> Answer:
     """Show all that is known of an order; times are UTC."""
     with session.connect() as connection:
         found = shown(connection, order_id)
-    answer(found, _described(found), as_json=as_json)
+    return Answer(_columns(found), found)
 
 
 def shown(connection: Connection, order_id: UUID) -> str:
@@ -37,14 +36,12 @@ def shown(connection: Connection, order_id: UUID) -> str:
     return found[order_id]
 
 
-def _described(order: str) -> Iterator[str]:
-    return facts({name: _text(value) for name, value in _read(order).items()})
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(value)
-    return "" if value is None else str(value)
+def _columns(order: str) -> Iterator[str]:
+    facts = _read(order)
+    width = max(map(len, facts)) + 2
+    for name, value in facts.items():
+        text = ", ".join(value) if isinstance(value, list) else str("-" if value is None else value)
+        yield from labelled(f"{name:<{width}}", text)
 
 
 def _read(order: str) -> dict[str, Any]:
@@ -65,36 +62,24 @@ def _read(order: str) -> dict[str, Any]:
 @click.option("--user", "user_id", metavar="ID", help="Only orders of this user.")
 @click.option("--limit", type=click.IntRange(1, lists.LIMIT), default=20, show_default=True, help="How many.")
 @click.option("--after", metavar="CURSOR", help="Go on after an earlier page, which names its CURSOR.")
-@json_option
-def list_(
-    *, statuses: Sequence[str], user_id: str | None, limit: int, after: str | None, as_json: bool
-) -> None:
+@answering
+def list_(*, statuses: Sequence[str], user_id: str | None, limit: int, after: str | None) -> Answer:
     """List orders, newest first.
 
     With --status pending alone the order is that of the line, its end first.
     """
+    chosen = {Status(status) for status in statuses}
     with session.connect() as connection:
         try:
-            page = lists.page(
-                connection,
-                statuses={Status(status) for status in statuses},
-                user_id=user_id,
-                limit=limit,
-                after=after,
-            )
+            page = lists.page(connection, statuses=chosen, user_id=user_id, limit=limit, after=after)
         except lists.CursorError as error:
             raise click.BadParameter(str(error), param_hint="--after") from error
-    answer(_document(page), _table(page), as_json=as_json)
-    if page.next and not as_json:
-        print(f"more: --after {page.next}", file=sys.stderr)
-
-
-def _document(page: lists.Page) -> str:
-    return f'{{"data": [{", ".join(page.orders)}], "next": {json.dumps(page.next)}}}'
+    document = f'{{"data": [{", ".join(page.orders)}], "next": {json.dumps(page.next)}}}'
+    return Answer(_table(page), document, more=page.next and f"more: --after {page.next}")
 
 
 def _table(page: lists.Page) -> Iterator[str]:
-    """Yield a line for each order, and below it what went wrong with it last."""
+    """Yield a line for each order, and below it the error of its last attempt unless it is completed."""
     if not page.orders:
         yield "no orders"
         return
@@ -108,8 +93,8 @@ def _table(page: lists.Page) -> Iterator[str]:
 
 @click.command()
 @click.argument("order_id", type=click.UUID, metavar="ID")
-@json_option
-def cancel(order_id: UUID, *, as_json: bool) -> None:
+@answering
+def cancel(order_id: UUID) -> Answer:
     """Withdraw an order.
 
     One that waits is cancelled at once. One that is being worked on is cancelled when its handler agrees, or
@@ -120,4 +105,4 @@ def cancel(order_id: UUID, *, as_json: bool) -> None:
         found = shown(connection, order_id)
     asked = status is Status.PROCESSING
     line = "is being worked on: its worker is asked to cancel it" if asked else "is cancelled"
-    answer(found, [f"order {order_id} {line}"], as_json=as_json)
+    return Answer([f"order {order_id} {line}"], found)

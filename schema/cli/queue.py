@@ -5,16 +5,16 @@ from dataclasses import asdict
 import click
 
 from schema.cli import session
-from schema.cli.terminal import answer, document, json_option
+from schema.cli.terminal import Answer, answering
 from schema.queue import pause as switch
 from schema.queue import tally, wake
 from schema.reports import audit
-from schema.reports.verdict import Inversion, Verdict
+from schema.reports.verdict import Inversion
 
 
 @click.command()
-@json_option
-def pause(*, as_json: bool) -> None:
+@answering
+def pause() -> Answer:
     """Stop all workers from claiming orders.
 
     What is under way is finished.
@@ -22,22 +22,22 @@ def pause(*, as_json: bool) -> None:
     with session.connect() as connection:
         switch.pause(connection)
     line = "paused: workers finish what they have and claim nothing new until `orders resume`"
-    answer(document(paused=True), [line], as_json=as_json)
+    return Answer([line], {"paused": True})
 
 
 @click.command()
-@json_option
-def resume(*, as_json: bool) -> None:
+@answering
+def resume() -> Answer:
     """Let the workers claim orders again."""
     with session.connect() as connection:
         switch.resume(connection)
         wake.notify(connection)
-    answer(document(paused=False), ["resumed"], as_json=as_json)
+    return Answer(["resumed"], {"paused": False})
 
 
 @click.command("verify-fcfs")
-@json_option
-def verify_fcfs(*, as_json: bool) -> int:
+@answering
+def verify_fcfs() -> Answer:
     """Check that orders were served in turn, and once.
 
     Reads what the database recorded about every claim, and names the orders that it finds: then the exit
@@ -46,20 +46,16 @@ def verify_fcfs(*, as_json: bool) -> int:
     with session.connect() as connection:
         connection.reply_seconds = audit.REPLY_SECONDS
         verdict = audit.check(connection)
-    answer(_judged(verdict), verdict.lines(), as_json=as_json)
-    return 0 if verdict.is_clean else 1
-
-
-def _judged(verdict: Verdict) -> str:
-    return document(
-        clean=verdict.is_clean,
-        claims=verdict.claims,
-        orders=verdict.orders,
-        unjudged=verdict.unjudged,
-        inversions=[_inversion(each) for each in verdict.inversions],
-        double_starts=[asdict(each) for each in verdict.double_starts],
-        shared_tickets=[asdict(each) for each in verdict.shared_tickets],
-    )
+    found = {
+        "clean": verdict.is_clean,
+        "claims": verdict.claims,
+        "orders": verdict.orders,
+        "unjudged": verdict.unjudged,
+        "inversions": [_inversion(each) for each in verdict.inversions],
+        "double_starts": [asdict(each) for each in verdict.double_starts],
+        "shared_tickets": [asdict(each) for each in verdict.shared_tickets],
+    }
+    return Answer(verdict.lines(), found, status=0 if verdict.is_clean else 1)
 
 
 def _inversion(found: Inversion) -> dict[str, object]:
@@ -67,8 +63,8 @@ def _inversion(found: Inversion) -> dict[str, object]:
 
 
 @click.command()
-@json_option
-def recount(*, as_json: bool) -> None:
+@answering
+def recount() -> Answer:
     """Make the tally of the metrics anew.
 
     Needed only after orders were written with the triggers off. Nobody can write orders meanwhile.
@@ -77,4 +73,4 @@ def recount(*, as_json: bool) -> None:
         connection.reply_seconds = tally.RECOUNT_SECONDS
         tally.recount(connection)
         counts = tally.read(connection).counts
-    answer(document(counts=counts), ["the tally is what the orders' rows say"], as_json=as_json)
+    return Answer(["the tally is what the orders' rows say"], {"counts": counts})

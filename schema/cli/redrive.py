@@ -1,4 +1,4 @@
-"""`orders redrive`: put one dead letter back in line, or all of them."""
+"""`orders redrive`: put one failed order back in line, or all of them."""
 
 import sys
 from uuid import UUID
@@ -7,8 +7,7 @@ import click
 
 from schema.cli import session
 from schema.cli.orders import shown
-from schema.cli.terminal import answer, document, example, json_option
-from schema.errors import DatabaseError, StartError
+from schema.cli.terminal import Answer, answering, example
 from schema.queue import redrive as statements
 from schema.queue import wake
 from schema.runtime import config
@@ -28,7 +27,7 @@ from schema.runtime.connection import Connection
 @click.option("--attempts", type=click.IntRange(1, 1000), help="New attempts (ORDERS_MAX_ATTEMPTS, or 5).")
 @click.option("--dry-run", is_flag=True, help="Say how many there are, and move none.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
-@json_option
+@answering
 def redrive(
     order_id: UUID | None,
     *,
@@ -37,8 +36,7 @@ def redrive(
     attempts: int | None,
     dry_run: bool,
     yes: bool,
-    as_json: bool,
-) -> int:
+) -> Answer:
     """Put failed orders back in line.
 
     They go to its end, with new attempts. What fails meanwhile stays as it is, and so does an order that
@@ -53,48 +51,28 @@ def redrive(
         raise click.UsageError("Nobody can be asked here: say --yes, or --dry-run to count only.")
     with session.connect() as connection:
         if order_id is not None:
-            return _redrive_one(connection, order_id, attempts=attempts, as_json=as_json)
+            statements.redrive(connection, order_id, attempts=attempts)
+            wake.notify(connection)
+            return Answer([f"order {order_id} is back in line"], shown(connection, order_id))
         connection.reply_seconds = statements.FIND_SECONDS
         failed = statements.find_failed(connection, error_prefix=error_prefix)
         count = len(failed.order_ids)
         if dry_run:
-            answer(document(matches=count), [f"{_orders(count)} would be moved"], as_json=as_json)
-            return 0
+            return Answer([f"{_orders(count)} would be moved"], {"matches": count})
         if count and not yes and not click.confirm(f"Put {_orders(count)} back in line?", err=True):
             print("none is moved", file=sys.stderr)
-            return 1
-        return _redrive_all(connection, failed, attempts=attempts, as_json=as_json)
+            raise click.exceptions.Exit(1)
+        return _redrive_all(connection, failed, attempts=attempts)
 
 
-def _redrive_one(connection: Connection, order_id: UUID, *, attempts: int, as_json: bool) -> int:
-    statements.redrive(connection, order_id, attempts=attempts)
-    wake.notify(connection)
-    lines = [f"order {order_id} is back in line"]
-    answer(shown(connection, order_id), lines, as_json=as_json)
-    return 0
-
-
-def _redrive_all(connection: Connection, failed: statements.Failed, *, attempts: int, as_json: bool) -> int:
+def _redrive_all(connection: Connection, failed: statements.Failed, *, attempts: int) -> Answer:
     count, moved = len(failed.order_ids), 0
-    try:
+    with session.resumable(lambda: f"after {moved:,} of {_orders(count)}"):
         for step in statements.redrive_failed(connection, failed, attempts=attempts):
             moved += step
             wake.notify(connection)
-    except (DatabaseError, KeyboardInterrupt) as error:
-        raise RedriveStoppedError(error, moved=moved, count=count) from error
     line = f"{_orders(moved)} moved, {count - moved:,} skipped"
-    answer(document(matches=count, moved=moved, skipped=count - moved), [line], as_json=as_json)
-    return 0
-
-
-class RedriveStoppedError(StartError):
-    """Some orders were not reached."""
-
-    def __init__(self, cause: BaseException, *, moved: int, count: int) -> None:
-        reason = "interrupted" if isinstance(cause, KeyboardInterrupt) else str(cause)
-        super().__init__(
-            f"stopped after {moved:,} of {_orders(count)} ({reason}): give the same command again"
-        )
+    return Answer([line], {"matches": count, "moved": moved, "skipped": count - moved})
 
 
 def _orders(count: int) -> str:

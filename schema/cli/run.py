@@ -6,14 +6,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 
 import click
 
 from schema import migrate as migration
 from schema import revision
-from schema.cli.terminal import answer, document, json_option
+from schema.cli.terminal import Answer, answering
 from schema.embedded import locate
 from schema.runtime import listening, startup
 from schema.runtime.config import DatabaseConfig, ServiceConfig
@@ -26,11 +25,11 @@ _PROGRAMS = (Program("orders_api"), Program("orders_worker"))
 
 
 @click.command()
-@json_option
-def migrate(*, as_json: bool) -> None:
+@answering
+def migrate() -> Answer:
     """Bring the database to the newest schema revision."""
     _upgrade()
-    answer(document(revision=revision.NEEDED), [_AT_REVISION], as_json=as_json)
+    return Answer([_AT_REVISION], {"revision": revision.NEEDED})
 
 
 @click.command()
@@ -62,14 +61,14 @@ def _supervise(config: ServiceConfig) -> int:
     stop = StopSignals()
     stop.install()
     supervisor = Supervisor(_PROGRAMS, Policy(replace=False), stop=stop, on_end=_explain)
-    with _welcoming(config):
-        ends = supervisor.run()
+    threading.Thread(target=_welcome_when_ready, args=[config], daemon=True).start()
+    ends = supervisor.run()
     stop.ignore()
     return next(filter(None, map(_shell_status, ends)), 0)
 
 
 def _explain(ended: Ended) -> None:
-    """Say why everything stops if a program failed."""
+    """Print why everything stops if a program failed."""
     if ended.status > 0:
         print(f"{ended.module} ended with status {ended.status}: stopping", file=sys.stderr)
     elif ended.status < 0:
@@ -77,42 +76,29 @@ def _explain(ended: Ended) -> None:
 
 
 def _shell_status(ended: Ended) -> int:
-    """Return its status as a shell would; 0 also if it was asked to stop before it took signals."""
+    """Return the status as a shell would, or 0 if SIGTERM ended a program before it handled signals."""
     if ended.asked and ended.status == -signal.SIGTERM:
         return 0
     return ended.status if ended.status >= 0 else 128 - ended.status
 
 
-@contextmanager
-def _welcoming(config: ServiceConfig) -> Iterator[None]:
-    """Print how to reach the API as soon as it is ready, from a thread."""
-    over = threading.Event()
-    thread = threading.Thread(target=_welcome_when_ready, args=[config, over])
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def _welcome_when_ready(config: ServiceConfig, over: threading.Event) -> None:
+def _welcome_when_ready(config: ServiceConfig) -> None:
+    """Print how to reach the API as soon as it is ready."""
     give_up_at = time.monotonic() + _READY_SECONDS
-    while config.port and time.monotonic() < give_up_at and not over.wait(_PAUSE_SECONDS):
+    while config.port and time.monotonic() < give_up_at:
         if _is_ready(config):
             print(_welcome(config), flush=True)
             return
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _is_ready(config: ServiceConfig) -> bool:
-    connection = http.client.HTTPConnection(config.host, config.port, timeout=1)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    with closing(http.client.HTTPConnection(config.host, config.port, timeout=1)) as connection:
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
 
 
 def _welcome(config: ServiceConfig) -> str:

@@ -1,7 +1,11 @@
-"""The connection that a command works on."""
+"""The connection that a command works on, and what its loss means for the person who waits."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from schema import revision
 from schema.embedded import locate
+from schema.errors import DatabaseError, StartError
 from schema.runtime import startup
 from schema.runtime.config import DatabaseConfig
 from schema.runtime.connection import Connection
@@ -15,3 +19,18 @@ def connect(name: str = "orders") -> Connection:
     connection = startup.connect(locate.resolve(DatabaseConfig.from_environment()), name=name)
     revision.check(connection)
     return connection
+
+
+@contextmanager
+def resumable(progress: Callable[[], str]) -> Iterator[None]:
+    """Run a command's body that goes on where it stopped when the command is given again.
+
+    Raises `StartError` with the `progress` so far when the database fails or the person presses Ctrl-C.
+    """
+    try:
+        yield
+    except (DatabaseError, KeyboardInterrupt) as error:
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else error
+        raise StartError(
+            f"stopped {progress()} ({reason}): give the same command again to go on from there"
+        ) from error

@@ -12,7 +12,7 @@ import click
 
 import schema.queue
 import schema.reports
-from schema.cli.terminal import answer, document, example, fitted, json_option
+from schema.cli.terminal import Answer, answering, example, fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class Statement:
     )
 )
 @click.argument("name", required=False)
-@json_option
-def sql(name: str | None, *, as_json: bool) -> None:
+@answering
+def sql(name: str | None) -> Answer:
     """Print the statements that the queue runs.
 
     Without a NAME it lists them all. What it prints runs in psql as it is, once each of its binds has been
@@ -42,15 +42,13 @@ def sql(name: str | None, *, as_json: bool) -> None:
     """
     found = [each for each in statements() if name is None or each.name.lower() == name.lower()]
     if not found:
-        raise click.BadParameter(
-            f"There is no {name!r}; `orders sql` lists what there is.", param_hint="NAME"
-        )
-    if name is None:
-        width = max(len(each.name) for each in found) + 2
-        lines = [fitted(f"{each.name:<{width}}{each.purpose}") for each in found]
-        answer(document(data=[asdict(each) for each in found]), lines, as_json=as_json)
-    else:
-        answer(document(**asdict(found[0])), _listing(found[0]), as_json=as_json)
+        message = f"There is no {name!r}; `orders sql` lists what there is."
+        raise click.BadParameter(message, param_hint="NAME")
+    if name is not None:
+        return Answer(_listing(found[0]), asdict(found[0]))
+    width = max(len(each.name) for each in found) + 2
+    lines = [fitted(f"{each.name:<{width}}{each.purpose}") for each in found]
+    return Answer(lines, {"data": [asdict(each) for each in found]})
 
 
 def _listing(statement: Statement) -> Iterator[str]:
@@ -66,37 +64,39 @@ def statements() -> Iterator[Statement]:
             yield from _of(importlib.import_module(found.name))
 
 
-def _of(module: ModuleType) -> list[Statement]:
-    constants = {name for name, value in vars(module).items() if name.isupper() and _is_statement(value)}
+def _of(module: ModuleType) -> Iterator[Statement]:
+    texts = {
+        name: value
+        for name, value in vars(module).items()
+        if name.isupper() and isinstance(value, str) and " " in value
+    }
     purposes: dict[str, str] = {}
     for function in vars(module).values():
         if isinstance(function, FunctionType) and function.__module__ == module.__name__:
-            words = inspect.getdoc(function) or inspect.getdoc(module) or ""
-            for name in sorted(constants & _named(function.__code__)):
-                purposes.setdefault(name, words.splitlines()[0])
-    return [
-        _statement(module, name, purpose=purpose, alone=len(purposes) == 1)
-        for name, purpose in purposes.items()
-    ]
-
-
-def _is_statement(value: object) -> bool:
-    return isinstance(value, str) and " " in value
+            purpose = (inspect.getdoc(function) or inspect.getdoc(module) or "").partition("\n")[0]
+            for constant in sorted(texts.keys() & _named(function.__code__)):
+                purposes.setdefault(constant, purpose)
+    topic = module.__name__.rpartition(".")[2]
+    for constant, purpose in purposes.items():
+        title = constant.strip("_")
+        name = topic if len(purposes) == 1 or title.lower() == topic else f"{topic}.{title}"
+        yield _statement(name, purpose, texts[constant].strip())
 
 
 def _named(code: CodeType) -> set[str]:
-    """Return what a function and the functions within it name of their module."""
-    within = [each for each in code.co_consts if isinstance(each, CodeType)]
-    return set(code.co_names).union(*map(_named, within))
+    """Return what a function, and the functions within it, name of their module."""
+    nested = [each for each in code.co_consts if isinstance(each, CodeType)]
+    return set(code.co_names).union(*map(_named, nested))
 
 
-def _statement(module: ModuleType, constant: str, *, purpose: str, alone: bool) -> Statement:
-    topic, title = module.__name__.rpartition(".")[2], constant.strip("_")
-    text: str = vars(module)[constant].strip()
-    binds = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
-    text = re.sub(r"%\((\w+)\)s", r":'\1'", text)
-    while "%s" in text:
-        binds.append(f"p{len(binds) + 1}")
-        text = text.replace("%s", f":'{binds[-1]}'", 1)
-    name = topic if alone or title.lower() == topic else f"{topic}.{title}"
-    return Statement(name, purpose, binds, text)
+def _statement(name: str, purpose: str, text: str) -> Statement:
+    """Return the statement with psycopg's binds, `%(name)s` or `%s`, as psql's variables."""
+    binds: list[str] = []
+
+    def variable(bind: re.Match[str]) -> str:
+        found = bind[1] or f"p{len(binds) + 1}"
+        if found not in binds:
+            binds.append(found)
+        return f":'{found}'"
+
+    return Statement(name, purpose, binds, re.sub(r"%(?:\((\w+)\))?s", variable, text))

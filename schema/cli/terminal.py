@@ -4,64 +4,81 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import wraps
 
 import click
 
 _LEAST_COLUMNS = 20
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Answer with one JSON document.")
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command found or did.
+
+    `document` is JSON, or is made into JSON with times in UTC. `more` is for people too, on stderr.
+    """
+
+    lines: Iterable[str]
+    document: str | Mapping[str, object]
+    more: str | None = None
+    status: int = 0
+
+
+def answering(command: Callable[..., Answer]) -> Callable[..., int]:
+    """Give a command the option `--json`, print its answer, and return the exit status."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Answer with one JSON document.")
+    @wraps(command)
+    def answered(*arguments: object, as_json: bool, **options: object) -> int:
+        answer = command(*arguments, **options)
+        for line in [_json(answer.document)] if as_json else answer.lines:
+            print(plain(line))
+        if answer.more and not as_json:
+            print(answer.more, file=sys.stderr)
+        return answer.status
+
+    return answered
 
 
 def example(*lines: str) -> str:
-    """Return the lines as what click shows, unwrapped, below a command's help."""
+    """Return the lines as an epilog that click prints below a command's help without wrapping it."""
     return "\b\n" + "\n".join(lines)
 
 
-def answer(whole: str, lines: Iterable[str], *, as_json: bool) -> None:
-    """Print a JSON document whole, or else the lines."""
-    for line in [whole] if as_json else lines:
-        print(plain(line))
-
-
-def document(**facts: object) -> str:
-    """Return the facts as a JSON object; times in UTC."""
-    return json.dumps(facts, default=_simple)
-
-
-def facts(named: Mapping[str, str]) -> Iterator[str]:
-    """Yield names and values in two columns; on a terminal long values go on below themselves."""
-    indent = max(map(len, named)) + 2
-    for name, value in named.items():
-        first, *rest = _wrapped(plain(value), indent=indent) or ["-"]
-        yield f"{name:<{indent}}{first}"
-        yield from (f"{'':<{indent}}{line}" for line in rest)
-
-
 def fitted(line: str) -> str:
-    """Return the line, on a terminal cut to its width."""
+    """Return the line, cut to the terminal's width if stdout is one."""
     line, columns = plain(line), _columns()
-    return line if columns is None or len(line) <= columns else f"{line[: columns - 1]}…"
+    return line if len(line) <= columns else f"{line[: columns - 1]}…"
+
+
+def labelled(label: str, text: str) -> list[str]:
+    """Return the text beside its label, on a terminal as lines of its width that begin below one another."""
+    return textwrap.wrap(
+        plain(text) if text.strip() else "-",
+        max(_columns(), len(label) + _LEAST_COLUMNS),
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_on_hyphens=False,
+    )
 
 
 def plain(text: str) -> str:
-    """Return the text with what does not print, such as what moves the cursor, as JSON would escape it."""
+    """Escape as JSON does what does not print, because it may move the cursor."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
-def _wrapped(text: str, *, indent: int) -> list[str]:
-    columns = _columns()
-    if columns is None:
-        return [text] if text else []
-    return textwrap.wrap(text, max(columns - indent, _LEAST_COLUMNS), break_on_hyphens=False)
+def _columns() -> int:
+    """Return the terminal's width. Without a terminal there is no limit: lines must not be cut in a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
-def _columns() -> int | None:
-    """Return how wide the terminal is, None when there is none: then nobody wants lines cut."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+def _json(document: str | Mapping[str, object]) -> str:
+    return document if isinstance(document, str) else json.dumps(document, default=_simple)
 
 
 def _simple(value: object) -> str:
