@@ -9,7 +9,6 @@ from schema.cli.terminal import Answer, answering
 from schema.queue import pause as switch
 from schema.queue import tally, wake
 from schema.reports import audit
-from schema.reports.verdict import Inversion
 
 
 @click.command()
@@ -46,20 +45,11 @@ def verify_fcfs() -> Answer:
     with session.connect() as connection:
         connection.reply_seconds = audit.REPLY_SECONDS
         verdict = audit.check(connection)
-    found = {
-        "clean": verdict.is_clean,
-        "claims": verdict.claims,
-        "orders": verdict.orders,
-        "unjudged": verdict.unjudged,
-        "inversions": [_inversion(each) for each in verdict.inversions],
-        "double_starts": [asdict(each) for each in verdict.double_starts],
-        "shared_tickets": [asdict(each) for each in verdict.shared_tickets],
-    }
+    inversions = [
+        {"passed": each.passed._asdict(), "passer": each.passer._asdict()} for each in verdict.inversions
+    ]
+    found = {"clean": verdict.is_clean, **asdict(verdict), "inversions": inversions}
     return Answer(verdict.lines(), found, status=0 if verdict.is_clean else 1)
-
-
-def _inversion(found: Inversion) -> dict[str, object]:
-    return {"passed": found.passed._asdict(), "passer": found.passer._asdict()}
 
 
 @click.command()

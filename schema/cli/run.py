@@ -61,7 +61,7 @@ def _supervise(config: ServiceConfig) -> int:
     stop = StopSignals()
     stop.install()
     supervisor = Supervisor(_PROGRAMS, Policy(replace=False), stop=stop, on_end=_explain)
-    threading.Thread(target=_welcome_when_ready, args=[config], daemon=True).start()
+    threading.Thread(target=_welcome, args=[config], daemon=True).start()
     ends = supervisor.run()
     stop.ignore()
     return next(filter(None, map(_shell_status, ends)), 0)
@@ -69,10 +69,9 @@ def _supervise(config: ServiceConfig) -> int:
 
 def _explain(ended: Ended) -> None:
     """Print why everything stops if a program failed."""
-    if ended.status > 0:
-        print(f"{ended.module} ended with status {ended.status}: stopping", file=sys.stderr)
-    elif ended.status < 0:
-        print(f"{ended.module} was killed by signal {-ended.status}: stopping", file=sys.stderr)
+    if status := ended.status:
+        end = f"ended with status {status}" if status > 0 else f"was killed by signal {-status}"
+        print(f"{ended.module} {end}: stopping", file=sys.stderr)
 
 
 def _shell_status(ended: Ended) -> int:
@@ -82,14 +81,24 @@ def _shell_status(ended: Ended) -> int:
     return ended.status if ended.status >= 0 else 128 - ended.status
 
 
-def _welcome_when_ready(config: ServiceConfig) -> None:
+def _welcome(config: ServiceConfig) -> None:
     """Print how to reach the API as soon as it is ready."""
     give_up_at = time.monotonic() + _READY_SECONDS
     while config.port and time.monotonic() < give_up_at:
         if _is_ready(config):
-            print(_welcome(config), flush=True)
+            url = listening.url(config.host, config.port)
+            print(_WELCOME.format(url=url, order=_ORDER), flush=True)
             return
         time.sleep(_PAUSE_SECONDS)
+
+
+_ORDER = '{"user_id": "ada", "item_ids": ["tea", "milk"], "total_amount": 250.75}'
+_WELCOME = """
+  orders   {url}/orders
+  metrics  {url}/metrics
+  try      curl -H 'Content-Type: application/json' -d '{order}' {url}/orders
+  Ctrl-C ends the API and the worker; `make stop-db` ends the database.
+"""
 
 
 def _is_ready(config: ServiceConfig) -> bool:
@@ -99,14 +108,3 @@ def _is_ready(config: ServiceConfig) -> bool:
             return connection.getresponse().status == http.HTTPStatus.OK
         except (OSError, http.client.HTTPException):
             return False
-
-
-def _welcome(config: ServiceConfig) -> str:
-    url = listening.url(config.host, config.port)
-    order = '{"user_id": "ada", "item_ids": ["tea", "milk"], "total_amount": 250.75}'
-    return f"""
-  orders   {url}/orders
-  metrics  {url}/metrics
-  try      curl -H 'Content-Type: application/json' -d '{order}' {url}/orders
-  Ctrl-C ends the API and the worker; `make stop-db` ends the database.
-"""

@@ -45,16 +45,12 @@ def sql(name: str | None) -> Answer:
         message = f"There is no {name!r}; `orders sql` lists what there is."
         raise click.BadParameter(message, param_hint="NAME")
     if name is not None:
-        return Answer(_listing(found[0]), asdict(found[0]))
+        binds = ", ".join(found[0].binds) or "nothing"
+        comments = [f"-- {found[0].purpose}", f"-- binds: {binds}"]
+        return Answer([*comments, *f"{found[0].sql};".splitlines()], asdict(found[0]))
     width = max(len(each.name) for each in found) + 2
     lines = [fitted(f"{each.name:<{width}}{each.purpose}") for each in found]
     return Answer(lines, {"data": [asdict(each) for each in found]})
-
-
-def _listing(statement: Statement) -> Iterator[str]:
-    yield f"-- {statement.purpose}"
-    yield f"-- binds: {', '.join(statement.binds) or 'nothing'}"
-    yield from f"{statement.sql};".splitlines()
 
 
 def statements() -> Iterator[Statement]:
