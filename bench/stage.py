@@ -17,6 +17,7 @@ import psycopg
 
 from orders_api.server import THREADS
 from schema import migrate
+from schema.embedded import binaries
 from schema.embedded.server import Server
 from schema.queue import tally
 from schema.states import FINAL
@@ -169,7 +170,7 @@ class Stage:
         """Run a floor's script so many times in each client."""
         subprocess.run(
             [
-                self._server.programs / "pgbench",
+                binaries.find() / "pgbench",
                 "--no-vacuum",
                 "--protocol=prepared",
                 f"--client={clients}",
@@ -192,7 +193,7 @@ class Stage:
     def psql(self, command: str) -> None:
         """Run one command of psql's."""
         subprocess.run(
-            [self._server.programs / "psql", "--no-psqlrc", "--quiet", f"--command={command}", self.url],
+            [binaries.find() / "psql", "--no-psqlrc", "--quiet", f"--command={command}", self.url],
             check=True,
             env={**os.environ, "LD_LIBRARY_PATH": ""},
         )

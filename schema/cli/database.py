@@ -1,12 +1,13 @@
 """`orders db`: the database itself, started and stopped, looked into, backed up and restored."""
 
 import shlex
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from schema.cli.terminal import Answer, answering
-from schema.embedded import checkout, client, dump
+from schema.embedded import client, dump, locate
 from schema.embedded import restore as restoring
 from schema.embedded.server import Server
 from schema.errors import SettingError, StatementRefusedError
@@ -70,7 +71,7 @@ def backup(file: Path | None) -> Answer:
     Everything may run meanwhile. FILE must be new; by default it is backups/TIME.dump. It is verified before
     it gets its name. Grants, owners and settings of the database are not in it.
     """
-    target = (file or dump.default_path()).absolute()
+    target = (file or Path("backups", f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.dump")).absolute()
     dump.take(client.current(), target)
     shown = show_path(target)
     lines = [f"Backed up and verified: {shown}", f"To restore it: orders db restore {shlex.quote(shown)}"]
@@ -108,4 +109,4 @@ def _prepare(connection: Connection) -> None:
 def _embedded(move: str) -> Server:
     if DatabaseConfig.from_environment().url is not None:
         raise SettingError("DATABASE_URL", "set", f"unset it to {move} the embedded PostgreSQL")
-    return checkout.server()
+    return locate.server()

@@ -14,17 +14,15 @@ PORT = 5432
 SOCKET = f".s.PGSQL.{PORT}"
 DATABASE = ROLE = "orders"
 
-_HBA = "local all all peer map=owner\n"
-
 # A socket's path has 107 bytes at most on Linux and 103 on macOS.
 _LONGEST = 103 - len(f"/{SOCKET}")
 
 
 def folder(place: Place) -> Path:
-    """Return the socket's folder: in the place if that has a short path, else in /tmp.
+    """Return the socket's folder: in the place if its path is short, else in /tmp.
 
-    In /tmp its name comes from the data folder's inode, so that it can't be a deleted folder's. Nothing
-    of the environment has a say ($TMPDIR, $XDG_RUNTIME_DIR): every process must find the same.
+    In /tmp it is named after the data folder's inode, so that it can't be a deleted folder's. Nothing of the
+    environment counts ($TMPDIR, $XDG_RUNTIME_DIR): every process must find the same.
     """
     near = place.folder / "socket"
     # libpq takes a comma for the end of a host.
@@ -47,7 +45,7 @@ def is_ready(place: Place) -> bool:
 
 
 def make(place: Place) -> None:
-    """Make the folder if it isn't there, and trust it."""
+    """Make the folder if it isn't there, and check it as `is_ready` does."""
     if not is_ready(place):
         place.account.run(["mkdir", "-m", "0700", folder(place)])
         is_ready(place)
@@ -59,11 +57,11 @@ def url(place: Place, *, database: str = DATABASE) -> str:
     return f"postgresql://{ROLE}@/{database}?host={host}&port={PORT}"
 
 
-def options(place: Place) -> list[str]:
-    """Return the server's options that make it listen there, to those whom `allow` lets in."""
+def settings(place: Place) -> dict[str, str]:
+    """Return the server's settings that make it listen there, to the users whom `allow` names."""
     # A list of folders, in which a double quote is doubled.
     quoted = '"' + os.fspath(folder(place)).replace('"', '""') + '"'
-    settings = {
+    return {
         "listen_addresses": "",
         "unix_socket_directories": quoted,
         "unix_socket_permissions": "0700",
@@ -71,21 +69,20 @@ def options(place: Place) -> list[str]:
         "hba_file": os.fspath(place.folder / "pg_hba.conf"),
         "ident_file": os.fspath(place.folder / "pg_ident.conf"),
     }
-    return switches(settings)
 
 
 def switches(settings: Mapping[str, str]) -> list[str]:
-    """Return the settings as `postgres` takes them; of two with one name the last wins."""
+    """Return the settings as `postgres` takes them."""
     return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
 
 
 def allow(place: Place) -> None:
-    """Write the rules by which the server's user and root get in, as any role, and nobody else.
+    """Write the rules that admit the server's user and root, as any role, and nobody else.
 
     https://www.postgresql.org/docs/18/auth-username-maps.html
     """
     names = dict.fromkeys((place.account.name, "root"))
     ident = "".join(f'owner "{name}" all\n' for name in names)
-    for name, content in {"pg_hba.conf": _HBA, "pg_ident.conf": ident}.items():
+    for name, content in {"pg_hba.conf": "local all all peer map=owner\n", "pg_ident.conf": ident}.items():
         script = 'printf %s "$1" > "$2"'
         place.account.run(["/bin/sh", "-c", script, "sh", content, place.folder / name])

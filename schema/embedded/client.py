@@ -1,13 +1,12 @@
-"""PostgreSQL's own programs, run on the database that everything else here uses.
+"""PostgreSQL's client programs, run on the database at DATABASE_URL or on this checkout's.
 
-Which psql, pg_dump and pg_restore are the right ones, and how they are told of the database: its password
-goes by the environment, because every user of the machine can read a program's arguments.
+A `Client` chooses the right psql, pg_dump and pg_restore, and tells them where the database is. The password
+goes through the environment, because every user of the machine can read a program's arguments.
 """
 
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,8 +15,8 @@ from typing import NoReturn
 
 from psycopg import conninfo
 
-from schema.embedded import account, binaries, checkout
-from schema.embedded.config import given_environment, terminal_environment
+from schema.embedded import account, binaries, locate
+from schema.embedded.environments import given_environment, terminal_environment
 from schema.errors import SettingError, StartError
 from schema.runtime import startup
 from schema.runtime.config import DatabaseConfig
@@ -55,50 +54,34 @@ class Client:
                 return replace(self, programs=path.parent)
         raise StartError(f"there is no pg_dump for PostgreSQL {server}: install its client programs")
 
-    def become(self, name: str, *arguments: str) -> NoReturn:
-        """Replace this process by a program on the database."""
-        path = self._path(name)
-        os.execve(path, [os.fspath(path), self._address(), *arguments], dict(self.environment))  # noqa: S606
-
-    def run(self, name: str, *arguments: str | Path) -> None:
-        """Run a program on the database; raise `StartError` with its last words when it fails."""
-        self._run(name, self._address(), "--no-password", *arguments)
-
-    def run_alone(self, name: str, *arguments: str | Path) -> None:
-        """Do the same without telling it of the database."""
-        self._run(name, *arguments)
-
-    def _run(self, name: str, *arguments: str | Path) -> None:
-        words = [self._path(name), *arguments]
-        try:
-            done = subprocess.run(
-                words, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
-            )
-        except OSError as error:
-            raise StartError(f"{name} can't be run: {error}") from error
-        if done.returncode != 0:
-            raise StartError(f"{name} failed: {account.last_lines(done.stderr) or done.returncode}")
-
-    def _path(self, name: str) -> Path:
-        if self.programs is not None:
-            return self.programs / name
-        path = next(_candidates(name), None)
-        if path is None:
-            raise StartError(f"there is no {name}: install PostgreSQL's client, or orders-queue[embedded]")
-        return path
-
-    def _address(self) -> str:
+    @property
+    def address(self) -> str:
+        """The argument that tells a program where the database is."""
         parameters = conninfo.conninfo_to_dict(self.url)
         parameters.pop("password", None)
         return f"--dbname={conninfo.make_conninfo('', **parameters)}"
+
+    def become(self, name: str, *arguments: str) -> NoReturn:
+        """Replace this process by a program on the database."""
+        path = self._path(name)
+        os.execve(path, [os.fspath(path), self.address, *arguments], dict(self.environment))  # noqa: S606
+
+    def run(self, name: str, *arguments: str | Path) -> None:
+        """Run a program; raise `StartError` with the last lines of its standard error when it fails."""
+        account.run([self._path(name), *arguments], env=self.environment)
+
+    def _path(self, name: str) -> Path:
+        path = self.programs / name if self.programs else next(_candidates(name), None)
+        if path is None:
+            raise StartError(f"there is no {name}: install PostgreSQL's client, or orders-queue[embedded]")
+        return path
 
 
 def current() -> Client:
     """Return the client of the database at DATABASE_URL, or of this checkout's, started if need be."""
     url = DatabaseConfig.from_environment().url
     if url is None:
-        server = checkout.server()
-        return Client(server.ensure_running(), terminal_environment(), server.programs)
+        return Client(locate.server().ensure_running(), terminal_environment(), binaries.find())
     password = conninfo.conninfo_to_dict(url).get("password")
     return Client(url, given_environment(**({} if password is None else {"PGPASSWORD": str(password)})))
 
@@ -115,8 +98,7 @@ def _candidates(name: str) -> Iterator[Path]:
 
 def _version(path: Path) -> int:
     """Return the major version of a program, 0 if it does not say."""
-    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
-    found = re.search(r"\(PostgreSQL\) (\d+)", done.stdout)
+    found = re.search(r"\(PostgreSQL\) (\d+)", account.run([path, "--version"]))
     return int(found[1]) if found else 0
 
 

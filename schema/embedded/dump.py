@@ -1,10 +1,7 @@
-"""Back a database up into one file, and tell whether such a file is whole."""
+"""Back a database up into one file, and check that such a file is whole."""
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from schema.embedded import cluster
@@ -12,16 +9,11 @@ from schema.embedded.client import Client
 from schema.errors import StartError
 
 
-def default_path() -> Path:
-    """Return where a backup goes that nobody has named: `backups/` here, by the time of day in UTC."""
-    return Path("backups", f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.dump")
-
-
 def take(client: Client, target: Path) -> None:
     """Dump the database, which stays in use, into the new file `target`.
 
     The dump holds every row whose commit was acknowledged before the call; owners, grants and settings of
-    the database are not in it. The file is its owner's alone and gets its name when it is verified and would
+    the database are not in it. The file is its owner's alone. It gets its name when it is verified and would
     survive a power failure; a crash leaves `.NAME.….partial`. Raises `StartError` when `target` exists.
     """
     if os.path.lexists(target):
@@ -29,10 +21,16 @@ def take(client: Client, target: Path) -> None:
     client = client.suited()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _partial(target) as partial:
-            client.run("pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={partial}")
+        file, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+        os.close(file)
+        partial = Path(name)
+        try:
+            options = ["--no-password", "--format=custom", "--no-owner", "--no-privileges"]
+            client.run("pg_dump", client.address, *options, f"--file={partial}")
             verify(client, partial)
             cluster.put(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise StartError(f"can't write {error.filename or target}: {error.strerror}") from error
 
@@ -44,15 +42,4 @@ def verify(client: Client, source: Path) -> None:
             f"{source} is a folder as backups were before: the release before this one restores it"
         )
     # Not --list, which reads the table of contents alone.
-    client.run_alone("pg_restore", f"--file={os.devnull}", source)
-
-
-@contextmanager
-def _partial(target: Path) -> Iterator[Path]:
-    """Make an empty file for `target`'s beginnings, with mode 0600; remove it if it is still there."""
-    file, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-    os.close(file)
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    client.run("pg_restore", f"--file={os.devnull}", source)

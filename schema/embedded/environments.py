@@ -1,4 +1,4 @@
-"""The environments that PostgreSQL's programs get; nothing else here reads the caller's."""
+"""The environments that PostgreSQL's programs get. Nothing else in this package reads the caller's."""
 
 import os
 from collections.abc import Mapping
@@ -22,12 +22,11 @@ NEUTRAL_PARAMETERS: Mapping[str, str] = {
 }
 
 
-def terminal_environment(**changes: str) -> dict[str, str]:
-    """Return the caller's environment without libpq's variables (PGHOST, PGOPTIONS, …), plus `changes`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    return kept | changes
+def terminal_environment() -> dict[str, str]:
+    """Return the caller's environment without libpq's variables (PGHOST, PGOPTIONS, …)."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
 def given_environment(**changes: str) -> dict[str, str]:
-    """Return the caller's environment as it is, plus `changes`."""
+    """Return the caller's environment with `changes`."""
     return {**os.environ, **changes}

@@ -13,9 +13,9 @@ SHUTDOWN_SECONDS = 300
 
 
 def launch(place: Place, programs: Path, *, settings: Mapping[str, str]) -> None:
-    """Start the server in a session of its own, with nothing of ours open, and don't wait for it.
+    """Start the server in a session of its own, with no open file of this process, and don't wait for it.
 
-    To be called under the lock, when no server lives. Raises `StartError` when there is nothing to start.
+    Call it under the lock, when no server lives. Raises `StartError` when there is nothing to start.
     """
     programs = binaries.reachable(programs, place.account, store=place.store)
     place.account.run(["mkdir", "-p", "-m", "0700", place.log])
@@ -24,15 +24,16 @@ def launch(place: Place, programs: Path, *, settings: Mapping[str, str]) -> None
     address.allow(place)
     cluster.check(place)
     _clear_away(place)
-    # A shell in between, so that the server is nobody's child: init takes it over and reaps it.
+    options = address.switches({**address.settings(place), **_settings(place), **settings})
+    # A shell in between, so that the server is not our child: init adopts it and reaps it.
     script = 'log=$1; shift; "$@" </dev/null >"$log" 2>&1 &'
     shell: list[str | Path] = ["/bin/sh", "-c", script, "sh", place.start_log]
-    server: list[str | Path] = [programs / "postgres", "-D", place.data, *_options(place, settings)]
-    place.account.run([*shell, *server], what="PostgreSQL", new_session=True)
+    # In a new session neither Ctrl-C nor the terminal's end reaches it.
+    place.account.run([*shell, programs / "postgres", "-D", place.data, *options], start_new_session=True)
 
 
 def _clear_away(place: Place) -> None:
-    """End the children of a server that was killed, and forget its pid, which may be anybody's by now.
+    """End the children of a server that was killed, and forget its pid, which may be another process's now.
 
     PostgreSQL would believe its lock files if any process had that pid, were it a zombie. Its own
     guard against two servers on one folder, the shared memory segment, stays.
@@ -40,12 +41,12 @@ def _clear_away(place: Place) -> None:
     patience = Patience(SHUTDOWN_SECONDS, f"what was left of PostgreSQL in {place.folder} to end")
     processes.end(place.data, signal.SIGKILL, patience=patience)
     socket = address.folder(place) / address.SOCKET
-    for stale in (place.data / "postmaster.pid", socket, socket.with_name(f"{socket.name}.lock")):
-        place.account.run(["rm", "-f", stale])
+    lock_file = socket.with_name(f"{socket.name}.lock")
+    place.account.run(["rm", "-f", place.data / "postmaster.pid", socket, lock_file])
 
 
-def _options(place: Place, given: Mapping[str, str]) -> list[str]:
-    settings = {
+def _settings(place: Place) -> dict[str, str]:
+    return {
         "cluster_name": processes.cluster_name(place.data),
         "logging_collector": "on",
         "log_directory": os.fspath(place.log),
@@ -54,6 +55,4 @@ def _options(place: Place, given: Mapping[str, str]) -> list[str]:
         "log_truncate_on_rotation": "on",
         "log_rotation_age": "1d",
         "log_rotation_size": "0",
-        **given,
     }
-    return [*address.options(place), *address.switches(settings)]

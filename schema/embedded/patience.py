@@ -1,4 +1,4 @@
-"""Wait for something that usually comes at once, and say so when it doesn't."""
+"""Wait for something that usually comes at once, and report a long wait."""
 
 import sys
 import time
@@ -27,10 +27,10 @@ class Patience:
         if waited > REPORT_SECONDS and not self._reported:
             say(f"waiting for {self._awaited}, {self._seconds:g} seconds at most")
             self._reported = True
-        # Each connection tried while a server recovers leaves a line in its log.
+        # Each connection that is tried during the server's recovery leaves a line in its log.
         time.sleep(LATER_STEP_SECONDS if self._reported else STEP_SECONDS)
 
 
 def say(line: str) -> None:
-    """Tell the person at the terminal, on stderr."""
+    """Print a line to the person at the terminal, on stderr."""
     print(f"orders: {line}", file=sys.stderr, flush=True)

@@ -1,29 +1,21 @@
-"""Which processes serve a data folder: never a pid file's word, always the processes themselves.
+"""Which processes serve a data folder: found among the running processes, never by a pid file.
 
-A pid file outlives a killed server, and its number may by then be another program's. The processes
-can't lie: each is started with the data folder's device and inode as its `cluster_name`, which every
-PostgreSQL process shows in its title, and has the data folder as its current directory.
+A pid file outlives a killed server, and its number may by then be another program's. Each PostgreSQL process
+shows its `cluster_name` in its title, which is made of the data folder's device and inode, and has the data
+folder as its current directory.
 """
 
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
-from schema.embedded.config import SERVER_ENVIRONMENT
+from schema.embedded.environments import SERVER_ENVIRONMENT
 from schema.embedded.patience import Patience
 
 _PROC = Path("/proc")
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A process of a server: its `postmaster`, or a child that shows what it does in its title."""
-
-    pid: int
-    postmaster: bool
 
 
 def cluster_name(data: Path) -> str:
@@ -32,24 +24,29 @@ def cluster_name(data: Path) -> str:
     return f"orders-{status.st_dev:x}-{status.st_ino:x}"
 
 
-def of(data: Path) -> list[Process]:
-    """Return the living processes that serve this data folder and run as its owner."""
+def serving(data: Path, *, main_only: bool = False) -> set[int]:
+    """Return the pids of the living processes that serve this data folder and run as its owner.
+
+    `main_only` leaves out the children of the server's main process.
+    """
     if not data.is_dir():
-        return []
-    return [process for pid, words in _commands() if (process := _match(pid, words, data=data))]
+        return set()
+    found = {pid for pid, words in _commands() if _serves(pid, words, data=data, main_only=main_only)}
+    return {pid for pid in found if _owner(pid) in {None, data.stat().st_uid}}
 
 
 def postmaster(data: Path) -> int | None:
     """Return the pid of the server's main process, or None when it doesn't live."""
-    return next((process.pid for process in of(data) if process.postmaster), None)
+    return next(iter(serving(data, main_only=True)), None)
 
 
 def end(data: Path, sent: signal.Signals, *, patience: Patience, main_only: bool = False) -> None:
     """Signal the processes of this data folder, or only the main one, and wait until they are gone."""
     signalled: set[int] = set()
-    while pids := {process.pid for process in of(data) if process.postmaster or not main_only}:
+    while pids := serving(data, main_only=main_only):
         for pid in pids - signalled:
-            _signal(pid, sent, data=data)
+            with suppress(ProcessLookupError):
+                _signal(pid, sent, data=data)
         signalled |= pids
         patience.wait()
 
@@ -58,35 +55,29 @@ def _signal(pid: int, sent: signal.Signals, *, data: Path) -> None:
     if not hasattr(os, "pidfd_open"):
         os.kill(pid, sent)
         return
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
+    handle = os.pidfd_open(pid)
     try:
         # The handle pins the process: if it still serves the folder now, no other can get the signal.
-        if any(process.pid == pid for process in of(data)):
+        if pid in serving(data):
             signal.pidfd_send_signal(handle, sent)
-    except ProcessLookupError:
-        pass
     finally:
         os.close(handle)
 
 
-def _match(pid: int, words: list[str], *, data: Path) -> Process | None:
-    title = words[0]
-    child = title.startswith("postgres: ")
+def _serves(pid: int, words: list[str], *, data: Path, main_only: bool) -> bool:
+    program = Path(words[0]).name
+    if words[0].startswith("postgres: "):
+        named = words[0].startswith(f"postgres: {cluster_name(data)}: ")
+        return not main_only and (named or _stands_in(pid, data))
     # The shell that is about to become the server counts as the server.
-    if not child and Path(title).name not in {"postgres", "sh"}:
-        return None
-    name = cluster_name(data)
-    named = title.startswith(f"postgres: {name}: ") if child else f"cluster_name={name}" in words
-    if not named and (Path(title).name == "sh" or not _stands_in(pid, data)):
-        return None
-    return Process(pid, postmaster=not child) if _owner(pid) in {None, data.stat().st_uid} else None
+    if program not in {"postgres", "sh"}:
+        return False
+    named = f"cluster_name={cluster_name(data)}" in words
+    return named or (program == "postgres" and _stands_in(pid, data))
 
 
 def _commands() -> Iterator[tuple[int, list[str]]]:
-    """Yield each process's pid and words; a zombie has none and is left out."""
+    """Yield each process's pid and the words of its command line; a zombie has none and is left out."""
     if not (_PROC / "self" / "cmdline").exists():
         yield from _commands_by_ps()
         return
@@ -101,7 +92,7 @@ def _commands() -> Iterator[tuple[int, list[str]]]:
 
 
 def _commands_by_ps() -> Iterator[tuple[int, list[str]]]:
-    """Do the same without /proc (macOS), where only whole lines can be had."""
+    """Do the same without /proc (macOS): `ps` prints a command line without its words' bounds."""
     words = ["ps", "-axww", "-o", "pid=,command="]
     listing = subprocess.run(words, env=SERVER_ENVIRONMENT, capture_output=True, text=True, check=False)
     for line in listing.stdout.splitlines():

@@ -20,16 +20,8 @@ REPLY_SECONDS = 600
 """How long the server may take for one statement of a restore."""
 
 
-class ProgramsConnectedError(StartError):
-    """The database that is to be replaced is in use."""
-
-    def __init__(self, programs: dict[str, int]) -> None:
-        named = ", ".join(f"{name or 'unnamed'} ({count})" for name, count in programs.items())
-        super().__init__(f"programs are connected to the database, stop them first: {named}")
-
-
 def restore(client: Client, source: Path, *, prepare: Callable[[Connection], None]) -> str:
-    """Make the database what it was when `source` was dumped; return the name that the old one has now.
+    """Bring the database back to when `source` was dumped; return the name that the old database has now.
 
     The dump goes into a new database, `prepare` gets a connection to it, and one transaction renames both.
     Owners, grants and settings of the old database stay with that. A crash leaves
@@ -38,8 +30,8 @@ def restore(client: Client, source: Path, *, prepare: Callable[[Connection], Non
     - until the renaming: the database as it was, beside it a `…_restoring`, which the next restore drops;
     - from then on: the restored database in its place, and the old one under its new name.
 
-    Raises `ProgramsConnectedError` while anybody is connected to the old database, and `StartError` when the
-    dump is damaged, can't be restored, or another restore is under way.
+    Raises `StartError` when the dump is damaged or can't be restored, while programs are connected to the old
+    database, and while another restore is under way.
     """
     client = client.suited()
     dump.verify(client, source)
@@ -48,15 +40,17 @@ def restore(client: Client, source: Path, *, prepare: Callable[[Connection], Non
     # A database can't be renamed by somebody who is connected to it.
     beside = client.at("template1" if name == "postgres" else "postgres")
     with _open(beside) as admin:
-        if admin.execute(_LOCK, [LOCK_KEY]).fetchone() != (True,):
+        if admin.one("SELECT pg_try_advisory_lock(%s)", [LOCK_KEY]) != (True,):
             raise StartError("another restore is under way")
         _refuse_programs(admin, name)
         fresh = f"{name}_restoring"
         _do(admin, "DROP DATABASE IF EXISTS {} WITH (FORCE)", fresh)
         _do(admin, "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'", fresh)
         try:
-            client.at(fresh).run("pg_restore", "--exit-on-error", "--no-owner", "--no-privileges", source)
-            with _open(client.at(fresh)) as connection:
+            new = client.at(fresh)
+            options = ["--no-password", "--exit-on-error", "--no-owner", "--no-privileges"]
+            new.run("pg_restore", new.address, *options, source)
+            with _open(new) as connection:
                 connection.execute("ANALYZE")
                 prepare(connection)
             return _swap(admin, name, fresh=fresh)
@@ -67,7 +61,7 @@ def restore(client: Client, source: Path, *, prepare: Callable[[Connection], Non
 
 
 def _swap(admin: Connection, name: str, *, fresh: str) -> str:
-    """Rename both databases at once; the server waits some seconds for programs that are about to leave."""
+    """Rename both databases at once. The server waits some seconds for programs that are about to leave."""
     aside = f"{name}_before_{datetime.now(UTC):%Y%m%d_%H%M%S}"
     try:
         with admin.transaction():
@@ -87,10 +81,8 @@ def _do(admin: Connection, statement: str, *databases: str) -> None:
     admin.execute(sql.SQL(statement).format(*map(sql.Identifier, databases)))
 
 
-_LOCK = "SELECT pg_try_advisory_lock(%s)"
-
-# Of ours one may still be on its way out. The server ends those of its own by itself; not everybody may see
-# what kind another's is.
+# One of our own sessions may still be on its way out. The server ends those of its own by itself; not every
+# role may see what kind another's session is.
 _PROGRAMS = f"""
 SELECT application_name, count(*)
 FROM pg_stat_activity
@@ -103,5 +95,6 @@ ORDER BY application_name
 
 
 def _refuse_programs(admin: Connection, name: str) -> None:
-    if programs := dict(admin.execute(_PROGRAMS, [name]).fetchall()):
-        raise ProgramsConnectedError(programs)
+    if programs := admin.execute(_PROGRAMS, [name]).fetchall():
+        named = ", ".join(f"{program or 'unnamed'} ({count})" for program, count in programs)
+        raise StartError(f"programs are connected to the database, stop them first: {named}")

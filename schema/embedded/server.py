@@ -1,7 +1,8 @@
-"""Start and stop the PostgreSQL of one folder, whoever asks, in any order, many at once."""
+"""Start and stop the PostgreSQL of one folder, from any number of processes at once."""
 
 import signal
 from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -9,26 +10,21 @@ import psycopg
 from psycopg import conninfo, pq
 
 from schema.embedded import address, binaries, places, processes
-from schema.embedded.config import NEUTRAL_PARAMETERS
+from schema.embedded.environments import NEUTRAL_PARAMETERS
+from schema.embedded.folders import STORE
 from schema.embedded.launch import SHUTDOWN_SECONDS, launch
 from schema.embedded.lock import locked
 from schema.embedded.patience import Patience
 from schema.embedded.places import Place
-from schema.embedded.store import STORE
 from schema.errors import StartError
 
 # Recovery after a crash replays what was written since the last checkpoint: minutes on a slow disk.
 RECOVERY_SECONDS = 300
 
-_FIND_DATABASE = """
-SELECT
-FROM pg_database
-WHERE datname = %s
-"""
-
-_MODES = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+_MODES = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 
+@dataclass(frozen=True)
 class Server:
     """The PostgreSQL whose files are in `home`.
 
@@ -37,18 +33,11 @@ class Server:
     files and a copy of those programs that the server's user can't reach in their own places.
     """
 
-    def __init__(
-        self,
-        home: Path,
-        *,
-        settings: Mapping[str, str] | None = None,
-        programs: Path | None = None,
-        store: Path = STORE,
-    ) -> None:
-        self.home = home
-        self._settings = dict(settings or {})
-        self._given_programs = programs
-        self._store = store
+    home: Path
+    _: KW_ONLY
+    settings: Mapping[str, str] = field(default_factory=dict)
+    programs: Path | None = None
+    store: Path = STORE
 
     @property
     def url(self) -> str:
@@ -60,22 +49,17 @@ class Server:
     @cached_property
     def place(self) -> Place:
         """Where the files are, which is not in `home` if the server's user can't reach that."""
-        return places.locate(self.home, self._store)
-
-    @cached_property
-    def programs(self) -> Path:
-        """The folder of PostgreSQL's programs that we run ourselves, such as psql."""
-        return self._given_programs or binaries.find()
+        return places.locate(self.home, self.store)
 
     def ensure_running(self) -> str:
         """Return a libpq URL of the server, on which a connection has just succeeded.
 
         Starts it, makes the data folder and the database, ends what a killed server left behind and
-        waits for its recovery, as needed. Raises `StartError` with the server's last words.
+        waits for its recovery, as needed. Raises `StartError` with the end of the server's log.
         """
         if not self.accepts():
             self.place.make()
-            with locked(self.place.lock, self.place.account):
+            with locked(self.place):
                 if not self.accepts():
                     self._bring_up()
                     self._create_database()
@@ -83,7 +67,7 @@ class Server:
 
     def accepts(self) -> bool:
         """Tell whether a connection succeeds."""
-        if not (self.place.data.exists() and address.is_ready(self.place)):
+        if self._ping() != pq.Ping.OK:
             return False
         try:
             psycopg.connect(_neutral(self.url)).close()
@@ -92,14 +76,13 @@ class Server:
         return True
 
     def stop(self, mode: str = "fast") -> bool:
-        """Stop the server and wait until it has; tell whether there was one.
+        """Stop the server, wait until it has stopped, and tell whether there was one.
 
-        `mode` is `smart` (once the clients have left), `fast`, or `immediate` (as a crash), see
-        https://www.postgresql.org/docs/18/server-shutdown.html
+        `mode` is `fast` or `immediate` (as a crash): https://www.postgresql.org/docs/18/server-shutdown.html
         """
-        if not processes.of(self.place.data):
+        if not processes.serving(self.place.data):
             return False
-        with locked(self.place.lock, self.place.account):
+        with locked(self.place):
             self._end(_MODES[mode])
         return True
 
@@ -116,7 +99,7 @@ class Server:
             if answer != pq.Ping.REJECT and not self._is_alive():
                 if launched:
                     raise StartError(f"PostgreSQL didn't start: {self.place.last_words()}")
-                launch(self.place, self.programs, settings=self._settings)
+                launch(self.place, self.programs or binaries.find(), settings=self.settings)
                 launched = True
             patience.wait()
 
@@ -129,23 +112,21 @@ class Server:
         """Tell whether a server lives that will answer; one that lost its socket is ended first."""
         if processes.postmaster(self.place.data) is None:
             return False
-        if self._is_ready() and not (address.folder(self.place) / address.SOCKET).exists():
-            self._end(signal.SIGINT)
-            return False
-        return True
-
-    def _is_ready(self) -> bool:
         try:
-            return (self.place.data / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"
+            state = (self.place.data / "postmaster.pid").read_text().splitlines()[7].strip()
         except (OSError, ValueError, IndexError):
-            return False
+            return True
+        if state != "ready" or (address.folder(self.place) / address.SOCKET).exists():
+            return True
+        self._end(signal.SIGINT)
+        return False
 
     def _create_database(self) -> None:
-        """Create the database if the folder is new or somebody has dropped it."""
+        """Create the database, which is missing in a new data folder and after a DROP DATABASE."""
         try:
             url = _neutral(address.url(self.place, database="postgres"))
             with psycopg.connect(url, autocommit=True) as admin:
-                found = admin.execute(_FIND_DATABASE, [address.DATABASE])
+                found = admin.execute("SELECT FROM pg_database WHERE datname = %s", [address.DATABASE])
                 if found.rowcount == 0:
                     admin.execute(f"CREATE DATABASE {address.DATABASE}")
         except psycopg.OperationalError as error:

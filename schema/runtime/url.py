@@ -20,11 +20,11 @@ def checked_url(name: str, value: str) -> str:
         given = {}
     ports = str(given.get("port", "5432")).split(",")
     if not given or not all(re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65_536 for port in ports):
-        raise SettingError(name, _masked(value), _URL_EXPECTED)
+        raise SettingError(name, _masked(value), URL_EXPECTED)
     return url
 
 
-_URL_EXPECTED = "expected a URL such as postgresql://user:password@host:5432/orders"
+URL_EXPECTED = "expected a URL such as postgresql://user:password@host:5432/orders"
 
 
 def _masked(value: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from schema.embedded import binaries, checkout, client
+from schema.embedded import binaries, client, locate
 from schema.embedded.server import Server
 from schema.errors import SettingError
 from tests.cli.conftest import ORDERS
@@ -207,7 +207,7 @@ def test_a_server_is_dumped_by_programs_from_whose_dumps_it_can_be_restored(
 
 def test_a_package_that_was_installed_elsewhere_is_no_checkout(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="DATABASE_URL is not set"):
-        checkout.root(tmp_path / "schema")
+        locate.root(tmp_path / "schema")
 
 
 @pytest.mark.parametrize("command", ["start", "stop", "url"])

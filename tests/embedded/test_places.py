@@ -259,7 +259,8 @@ def test_a_read_only_checkout_is_one_clear_line(folder: Path, store: Path) -> No
 
 @as_root
 def test_a_system_user_that_can_not_be_made_is_an_error_that_names_him() -> None:
-    assert (
-        account.SYSTEM_USER in {entry.pw_name for entry in pwd.getpwall()} or account._add_system_user() == ""
-    )
-    assert "already exists" in account._add_system_user()
+    if account.SYSTEM_USER not in {entry.pw_name for entry in pwd.getpwall()}:
+        account._add_system_user()
+
+    with pytest.raises(StartError, match=r"useradd failed: .*already exists"):
+        account._add_system_user()

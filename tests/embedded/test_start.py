@@ -114,7 +114,7 @@ def test_a_folder_of_any_name_works_with_every_client(
 
     assert len(os.fsencode(address.folder(server.place) / address.SOCKET)) < 107
     assert query(url, "SELECT 1") == 1
-    psql = subprocess.check_output([server.programs / "psql", "-d", url, "-Atc", "SELECT 2"], text=True)
+    psql = subprocess.check_output([binaries.find() / "psql", "-d", url, "-Atc", "SELECT 2"], text=True)
     assert psql == "2\n"
     engine = create_engine(make_url(url.replace("postgresql:", "postgresql+psycopg:")))
     with engine.connect() as connection:
@@ -150,7 +150,7 @@ def test_the_server_outlives_its_starter_and_holds_nothing_of_it(server: Server)
     opened = {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
 
     assert os.getsid(pid) != caller.pid
-    assert str(server.place.lock) not in opened
+    assert os.fspath(server.place.folder / "lock") not in opened
 
 
 def test_ctrl_c_for_the_starter_leaves_the_server_running(server: Server) -> None:
