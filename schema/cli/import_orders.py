@@ -44,7 +44,21 @@ def import_(file: Path, *, kind: str | None, rejected: Path | None, again: bool)
     form = files.Format(kind) if kind else files.format_of(file)
     rejects = rejected or file.with_name(file.name + ".rejected.ndjson")
     progress = _Progress(file)
-    done = _import(file, form, rejects=rejects, again=again, progress=progress)
+    with session.connect("orders-import") as connection, session.resumable(progress.so_far):
+        connection.reply_seconds = importer.REPLY_SECONDS
+
+        def on_chunk(done: Imported) -> None:
+            wake.notify(connection)
+            progress.show(done)
+
+        try:
+            done = importer.import_file(
+                connection, file, kind=form, rejects_path=rejects, again=again, on_chunk=on_chunk
+            )
+        except OSError as error:
+            raise StartError(f"{error.filename or rejects}: {error.strerror or error}") from error
+        finally:
+            progress.end()
     known = progress.last is None and done.offset.line > 0
     document = {
         "file": shown(file),
@@ -55,24 +69,6 @@ def import_(file: Path, *, kind: str | None, rejected: Path | None, again: bool)
     }
     lines = _report(done, file, rejects=rejects, known=known)
     return Answer(lines, document, status=1 if done.rejected else 0)
-
-
-def _import(path: Path, kind: files.Format, *, rejects: Path, again: bool, progress: "_Progress") -> Imported:
-    with session.connect("orders-import") as connection, session.resumable(progress.so_far):
-        connection.reply_seconds = importer.REPLY_SECONDS
-
-        def on_chunk(done: Imported) -> None:
-            wake.notify(connection)
-            progress.show(done)
-
-        try:
-            return importer.import_file(
-                connection, path, kind=kind, rejects_path=rejects, again=again, on_chunk=on_chunk
-            )
-        except OSError as error:
-            raise StartError(f"{error.filename or rejects}: {error.strerror or error}") from error
-        finally:
-            progress.end()
 
 
 def _report(done: Imported, path: Path, *, rejects: Path, known: bool) -> Iterator[str]:
