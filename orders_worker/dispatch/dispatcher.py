@@ -74,7 +74,8 @@ class Dispatcher:
             self._database.watchdog.expect(when=self._waits_for_the_database())
             self._collect(self._pause())
             self._give_up_overdue()
-            if self._shutdown.hands_back():
+            self._shutdown.advance()
+            if self._shutdown.handing_back:
                 self._hand_back()
 
     def declare_dead(self, worker_id: str) -> None:
@@ -83,12 +84,7 @@ class Dispatcher:
         self._mailbox.put(None)
 
     def _is_over(self) -> bool:
-        """Tell whether to leave. With as many attempts abandoned as there are slots, begin to stop."""
-        if self._slots.abandoned >= self._slots.count and not self.exhausted:
-            self.exhausted = True
-            _log.error("handlers_hang", abandoned=self._slots.abandoned)
-            self._shutdown.begin()
-        return self._shutdown.over() or (self._shutdown.requested and not self._claims)
+        return self._shutdown.over or (self._shutdown.begun and not self._claims)
 
     def _free(self) -> int:
         """Return how many orders to claim: none while too many ends wait to be written."""
@@ -115,21 +111,17 @@ class Dispatcher:
         """Return how long to wait for the mailbox: 0 when another turn or the end is due."""
         if self._is_due() or self._is_over():
             return 0.0
-        moments = [time.monotonic() + IDLE_SECONDS]
+        moments = [time.monotonic() + IDLE_SECONDS, self._shutdown.next_at, self._slots.overdue_at]
         if self._database.broken:
             moments.append(self._database.retry_at)
         elif self._waits_for_the_database():
             moments.append(self._poll_at)
-        if (stop_at := self._shutdown.next_at()) is not None:
-            moments.append(stop_at)
-        if (overdue_at := self._slots.overdue_at) is not None:
-            moments.append(overdue_at)
         return max(min(moments) - time.monotonic(), 0.001)
 
     def _collect(self, seconds: float) -> None:
         """Wait for the mailbox up to `seconds`, then empty it."""
         try:
-            self._receive(self._mailbox.get(timeout=seconds) if seconds else self._mailbox.get_nowait())
+            self._receive(self._mailbox.get(timeout=seconds))
             while True:
                 self._receive(self._mailbox.get_nowait())
         except Empty:
@@ -151,12 +143,17 @@ class Dispatcher:
             self._claims.drop([attempt.fence])
 
     def _give_up_overdue(self) -> None:
+        """Give their slots to others. With as many attempts abandoned as there are slots, begin to stop."""
         for attempt in self._slots.overdue():
             if attempt.abandon():
                 self._finished.end(
                     attempt.ending(Outcome.TIMED_OUT, "the attempt took longer than ORDERS_TIMEOUT_SECONDS")
                 )
             self._slots.replace(attempt)
+        if self._slots.abandoned >= self._slots.count and not self.exhausted:
+            self.exhausted = True
+            _log.error("handlers_hang", abandoned=self._slots.abandoned)
+            self._shutdown.begin()
 
     def _hand_back(self) -> None:
         for attempt in self._slots.running:

@@ -14,7 +14,11 @@ _log = logs.Log(__name__)
 
 
 class Shutdown:
-    """The stages of the end, as the dispatcher asks for them. `signals` may begin or hasten it."""
+    """The stages of the end, which `signals` may begin or hasten; `advance` goes from one to the next.
+
+    From a signal on it is `requested`: nothing new is claimed. With the next `advance` it has `begun`:
+    handlers are waited for, until it is `handing_back`. The next stage begins at `next_at` on that clock.
+    """
 
     def __init__(
         self, signals: StopSignals, *, shutdown_seconds: float, clock: Callable[[], float] = time.monotonic
@@ -22,37 +26,31 @@ class Shutdown:
         self._signals = signals
         self._shutdown_seconds = shutdown_seconds
         self._clock = clock
-        self._hand_back_at = math.inf
-        self._handed_back_at: float | None = None
+        self.begun = False
+        self.next_at = math.inf
+        self.handing_back = False
 
     @property
     def requested(self) -> bool:
         """Whether nothing new is claimed any more."""
-        if self._signals.requested:
-            self.begin()
-        return self._hand_back_at < math.inf
+        return self.begun or self._signals.requested
+
+    @property
+    def over(self) -> bool:
+        """Whether to leave even if not everything could be written."""
+        return self.handing_back and self._clock() >= self.next_at
 
     def begin(self) -> None:
         """Stop claiming, without a signal."""
-        if self._hand_back_at == math.inf:
-            self._hand_back_at = self._clock() + self._shutdown_seconds
+        if not self.begun:
+            self.begun = True
+            self.next_at = self._clock() + self._shutdown_seconds
             _log.info("worker_stopping")
 
-    def hands_back(self) -> bool:
-        """Tell whether what still runs is handed back now: the time is over, or a second signal came."""
-        if self._handed_back_at is None and self.requested and self._waited_enough():
-            self._handed_back_at = self._clock()
-        return self._handed_back_at is not None
-
-    def _waited_enough(self) -> bool:
-        return self._signals.impatient or self._clock() >= self._hand_back_at
-
-    def over(self) -> bool:
-        """Tell whether to leave even if not everything could be written."""
-        return self._handed_back_at is not None and self._clock() >= self._handed_back_at + HAND_BACK_SECONDS
-
-    def next_at(self) -> float | None:
-        """Return when the next stage begins, on the clock of `time.monotonic()`; None before the end."""
-        if self._handed_back_at is not None:
-            return self._handed_back_at + HAND_BACK_SECONDS
-        return self._hand_back_at if self._hand_back_at < math.inf else None
+    def advance(self) -> None:
+        """Begin to stop if a signal came, and to hand back if the time is over or a second signal came."""
+        if self._signals.requested:
+            self.begin()
+        if not self.handing_back and (self._signals.impatient or self._clock() >= self.next_at):
+            self.handing_back = True
+            self.next_at = self._clock() + HAND_BACK_SECONDS

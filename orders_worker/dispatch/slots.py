@@ -1,5 +1,6 @@
 """The threads that run handlers, one order each at a time."""
 
+import math
 import threading
 import time
 from itertools import takewhile
@@ -38,9 +39,9 @@ class Slots:
         return list(self._running)
 
     @property
-    def overdue_at(self) -> float | None:
-        """When the first of them is overdue, on the clock of `time.monotonic()`; None for never."""
-        return next((attempt.deadline for attempt in self._running), None)
+    def overdue_at(self) -> float:
+        """When the first of them is overdue, on the clock of `time.monotonic()`; infinity for never."""
+        return next((attempt.deadline or math.inf for attempt in self._running), math.inf)
 
     def overdue(self) -> list[Attempt]:
         """Return those whose time is over."""

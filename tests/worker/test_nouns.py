@@ -1,3 +1,4 @@
+import math
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -227,19 +228,23 @@ def clock() -> Clock:
 
 def test_stop_hands_back_when_the_time_is_over_and_leaves_a_little_later(clock: Clock) -> None:
     stop = Shutdown(StopSignals(clock), shutdown_seconds=30, clock=clock)
+    stop.advance()
     assert not stop.requested
-    assert stop.next_at() is None
+    assert stop.next_at == math.inf
 
     stop.begin()
-    assert (stop.requested, stop.hands_back(), stop.over()) == (True, False, False)
-    assert stop.next_at() == clock.now + 30
+    stop.advance()
+    assert (stop.requested, stop.handing_back, stop.over) == (True, False, False)
+    assert stop.next_at == clock.now + 30
 
     clock.now += 30
-    assert stop.hands_back()
-    assert stop.next_at() == clock.now + HAND_BACK_SECONDS
-    assert not stop.over()
+    stop.advance()
+    assert stop.handing_back
+    assert stop.next_at == clock.now + HAND_BACK_SECONDS
+    assert not stop.over
     clock.now += HAND_BACK_SECONDS
-    assert stop.over()
+    stop.advance()
+    assert stop.over
 
 
 @pytest.mark.usefixtures("keep_signal_handlers")
@@ -252,7 +257,8 @@ def test_impatience_hands_back_at_once(clock: Clock) -> None:
             signals.receive(signal.SIGTERM, None)
 
     assert stop.requested
-    assert stop.hands_back()
+    stop.advance()
+    assert stop.handing_back
 
 
 # The connection of the dispatcher, and what wakes a thread.
