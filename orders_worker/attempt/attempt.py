@@ -3,7 +3,6 @@
 import inspect
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from orders_worker.attempt.backoff import backoff
@@ -15,7 +14,6 @@ from orders_worker.handler import Cancelled, Handler, Reject
 from schema.order import Claim
 from schema.queue.endings import Ending
 from schema.runtime import logs
-from schema.runtime.connection import Connection
 from schema.states import Outcome
 
 STORED_ERROR_LENGTH = 2000
@@ -42,7 +40,6 @@ class AttemptSettings:
 
     handler: Handler
     pool: HandlerPool
-    probe: Callable[[], Connection]
     max_attempts: int
     backoff_seconds: float
     timeout_seconds: float | None
@@ -150,7 +147,7 @@ class Attempt:
             connection,
             self.worker_id,
             fence=self.fence,
-            probe=self._settings.probe,
+            probe=self._settings.pool.probe,
             wanted=lambda: not self._abandoned,
         )
         if outcome is Committed.NO:

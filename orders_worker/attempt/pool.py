@@ -10,6 +10,7 @@ import psycopg
 
 from orders_worker.attempt.transaction import HandlerConnection, TransactionError
 from schema.errors import DatabaseUnavailableError
+from schema.runtime.connection import Connection
 from schema.runtime.watchdog import Watchdog
 
 STATEMENT_SECONDS = 600.0
@@ -64,6 +65,10 @@ class HandlerPool:
                         self.watchdog.beat()
                         return connection
         raise TransactionError("no connection for the handler's transaction could be had in time")
+
+    def probe(self) -> Connection:
+        """Open a connection outside the pool, to find out what became of one of them."""
+        return Connection.open(self._url, name="orders-handler")
 
     def check_in(self, connection: HandlerConnection) -> None:
         """Roll back what is still open, and keep the connection for the next handler."""

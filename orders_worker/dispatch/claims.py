@@ -24,7 +24,7 @@ class Holding:
 
 
 class Claims:
-    """Changed by the dispatcher's thread alone, read by any.
+    """Changed by the dispatcher's thread alone, but for `declare_dead`; read by any.
 
     `since` is the database's time of the last exchange whose answer arrived.
     """
@@ -34,6 +34,7 @@ class Claims:
         self._attempts: dict[Fence, Attempt] = {}
         self.worker_id = registration.worker_id
         self.since = registration.at
+        self._dead_id = ""
 
     def __len__(self) -> int:
         return len(self._attempts)
@@ -61,6 +62,15 @@ class Claims:
             self.worker_id = registration.worker_id
             self.since = registration.at
         return dropped
+
+    @property
+    def dead(self) -> bool:
+        """Whether the database has declared this worker dead: it has to go on under another id."""
+        return self._dead_id == self.worker_id
+
+    def declare_dead(self, worker_id: str) -> None:
+        """Record from any thread that the database has declared `worker_id` dead."""
+        self._dead_id = worker_id
 
     def holding(self) -> Holding:
         """Return what the heartbeat reports."""

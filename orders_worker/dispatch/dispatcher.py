@@ -9,14 +9,10 @@ import time
 from queue import Empty
 
 from orders_worker.attempt.attempt import Attempt, Completed, Result
-from orders_worker.dispatch.claims import Claims
 from orders_worker.dispatch.exchanger import Exchanger
-from orders_worker.dispatch.finished import Finished
 from orders_worker.dispatch.shutdown import Shutdown
-from orders_worker.dispatch.slots import Mailbox, Slots
 from schema.queue.endings import Ending
 from schema.runtime import logs
-from schema.runtime.reconnecting import Reconnecting
 from schema.runtime.watchdog import Watchdog
 from schema.states import Outcome
 
@@ -40,25 +36,14 @@ class Dispatcher:
     round of the loop.
     """
 
-    def __init__(
-        self,
-        *,
-        claims: Claims,
-        finished: Finished,
-        mailbox: Mailbox,
-        slots: Slots,
-        exchanger: Exchanger,
-        shutdown: Shutdown,
-        database: Reconnecting,
-        poll_seconds: float,
-    ) -> None:
-        self._claims = claims
-        self._finished = finished
-        self._mailbox = mailbox
-        self._slots = slots
+    def __init__(self, exchanger: Exchanger, shutdown: Shutdown, *, poll_seconds: float) -> None:
         self._exchanger = exchanger
+        self._claims = exchanger.claims
+        self._finished = exchanger.finished
+        self._slots = exchanger.slots
+        self._mailbox = exchanger.slots.mailbox
+        self._database = exchanger.database
         self._shutdown = shutdown
-        self._database = database
         self._poll_seconds = poll_seconds
         self._poll_at = 0.0
         self._may_find_orders = True
@@ -78,11 +63,6 @@ class Dispatcher:
             if self._shutdown.handing_back:
                 self._hand_back()
 
-    def declare_dead(self, worker_id: str) -> None:
-        """Record from another thread that the database has declared `worker_id` dead."""
-        self._exchanger.declare_dead(worker_id)
-        self._mailbox.put(None)
-
     def _is_over(self) -> bool:
         return self._shutdown.over or (self._shutdown.begun and not self._claims)
 
@@ -93,13 +73,13 @@ class Dispatcher:
         return self._slots.free
 
     def _waits_for_the_database(self) -> bool:
-        return self._free() > 0 or bool(self._finished) or self._exchanger.is_dead
+        return self._free() > 0 or bool(self._finished) or self._claims.dead
 
     def _is_due(self) -> bool:
         now = time.monotonic()
         if now < self._database.retry_at:
             return False
-        if self._exchanger.is_dead or self._finished.fresh or (self._may_find_orders and self._free() > 0):
+        if self._claims.dead or self._finished.fresh or (self._may_find_orders and self._free() > 0):
             return True
         return self._waits_for_the_database() and now >= self._poll_at
 

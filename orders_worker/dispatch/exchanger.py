@@ -9,6 +9,7 @@ An attempt's states in memory, from the exchange that brought its claim to the o
 `Claims` holds it until it is written or lost, `Finished` while it is ended, a slot while it runs.
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -21,13 +22,15 @@ from orders_worker.dispatch.slots import Slots
 from schema.errors import DatabaseError, StatementRefusedError
 from schema.order import Claim, Fence
 from schema.queue import exchange, workers
-from schema.queue.exchange import Exchanged
 from schema.queue.workers import Registration
 from schema.runtime import logs
 from schema.runtime.connection import REPLY_SECONDS, Connection
 from schema.runtime.reconnecting import Reconnecting
 from schema.runtime.watchdog import Watchdog
 from schema.states import Outcome
+
+RETRY_SECONDS = 2.0
+"""The longest pause between two tries to connect."""
 
 _log = logs.Log(__name__)
 
@@ -42,34 +45,24 @@ class Exchanger:
 
     def __init__(
         self,
-        *,
         claims: Claims,
-        finished: Finished,
         slots: Slots,
+        *,
+        url: str,
         settings: AttemptSettings,
-        database: Reconnecting,
         register: Callable[[Connection], Registration],
     ) -> None:
-        self._claims = claims
-        self._finished = finished
-        self._slots = slots
+        self.claims = claims
+        self.finished = Finished(claims)
+        self.slots = slots
+        connect = functools.partial(Connection.open, url, name="orders-dispatcher")
+        self.database = Reconnecting(connect, name="dispatcher", ceiling_seconds=RETRY_SECONDS)
+        self.claiming = Watchdog(resting=True)
         self._settings = settings
-        self._database = database
         self._register = register
         self._floor = Floor()
-        self._dead_id = ""
         self._recover_at: list[float] = []
         self._was_refused = False
-        self.claiming = Watchdog(resting=True)
-
-    @property
-    def is_dead(self) -> bool:
-        """Whether the database has declared this worker dead: the next turn begins anew under another id."""
-        return self._dead_id == self._claims.worker_id
-
-    def declare_dead(self, worker_id: str) -> None:
-        """Record from any thread that the database has declared `worker_id` dead."""
-        self._dead_id = worker_id
 
     def turn(self, free: Callable[[], int]) -> bool:
         """Do one turn; return whether another one may find more to claim. `free` counts slots to fill.
@@ -77,61 +70,63 @@ class Exchanger:
         On a failure everything is kept for the next turn.
         """
         try:
-            connection = self._database.connection()
-            if self.is_dead:
+            connection = self.database.connection()
+            if self.claims.dead:
                 self._begin_anew(connection)
             if self._recover_at and time.monotonic() >= self._recover_at[0]:
                 self._recover_claims(connection, free=free())
             if self._was_refused:
                 self._write_singly(connection)
             else:
-                self._finished.write(connection, self._finished.endings)
-            filled = self._exchange(connection, finished=self._finished.completed, free=free())
+                self.finished.write(connection, self.finished.endings)
+            filled = self._exchange(connection, finished=self.finished.completed, free=free())
         except DatabaseError as error:
             self._fail(error)
             filled = True
         else:
             self._was_refused = False
-            self._database.succeeded()
-            self._database.watchdog.beat()
-        self._finished.report_unwritten()
+            self.database.succeeded()
+            self.database.watchdog.beat()
+        self.finished.report_unwritten()
         return filled
 
     def leave(self) -> None:
         """Sign off, if the database is there. Other workers rescue what is still held."""
         try:
-            workers.leave(self._database.connection(), self._claims.worker_id)
+            workers.leave(self.database.connection(), self.claims.worker_id)
         except DatabaseError as error:
             _log.warning("left_without_a_word", error=error)
-        self._database.close()
+        self.database.close()
 
     def _fail(self, error: DatabaseError) -> None:
         if isinstance(error, StatementRefusedError):
             self._was_refused = True
             _log.error("statement_refused", error=error)
-        self._database.failed(error)
+        self.database.failed(error)
         # The lost answer may have brought claims. Recover them when the database is back, and once more when
         # the statement can't commit any later.
         self._recover_at = [0.0, time.monotonic() + 2 * REPLY_SECONDS]
 
     def _begin_anew(self, connection: Connection) -> None:
         """Go on under a new id. The old one was declared dead: all that it held is somebody else's."""
-        old_id = self._claims.worker_id
-        dropped = self._claims.renew(self._register(connection))
-        self._finished.forget()
+        old_id = self.claims.worker_id
+        dropped = self.claims.renew(self._register(connection))
+        self.finished.forget()
         for attempt in dropped:
             attempt.abandon()
         _log.warning("worker_was_declared_dead", old_worker_id=old_id, dropped=len(dropped))
 
     def _recover_claims(self, connection: Connection, *, free: int) -> None:
         """Start what an exchange claimed whose answer was lost; release what no slot is free for."""
-        held = self._claims.holding()
-        since = self._claims.since
+        held = self.claims.holding()
+        since = self.claims.since
         claims = exchange.recover_claims(connection, held.worker_id, held=held.order_ids, since=since)
         self._recover_at.pop(0)
-        self._start(claims[:free], at=since)
-        for attempt in self._take(claims[free:], at=since):
-            self._finished.end(attempt.ending(Outcome.RELEASED))
+        attempts = self._take(claims, at=since)
+        for attempt in attempts[:free]:
+            self.slots.start(attempt)
+        for attempt in attempts[free:]:
+            self.finished.end(attempt.ending(Outcome.RELEASED))
         if claims:
             _log.warning("claims_recovered", count=len(claims))
 
@@ -140,16 +135,15 @@ class Exchanger:
 
         A refused completion becomes a failed attempt. A refused ending is kept for a later try.
         """
-        for fence in self._finished.completed:
+        for fence in self.finished.completed:
             try:
                 self._exchange(connection, finished=[fence], free=0)
             except StatementRefusedError as error:
-                self._finished.end(
-                    self._claims[fence].ending(Outcome.RAISED, error_text(error.__cause__ or error))
-                )
-        for ending in self._finished.endings:
+                reason = error_text(error.__cause__ or error)
+                self.finished.end(self.claims[fence].ending(Outcome.RAISED, reason))
+        for ending in self.finished.endings:
             try:
-                self._finished.write(connection, [ending])
+                self.finished.write(connection, [ending])
             except StatementRefusedError as error:
                 _log.error("ending_refused", error=error, order_id=ending.fence.order_id)
 
@@ -157,38 +151,30 @@ class Exchanger:
         """Hand in `finished`, start what was claimed; return whether every free slot was filled."""
         exchanged = exchange.exchange(
             connection,
-            self._claims.worker_id,
+            self.claims.worker_id,
             finished=finished,
             free=free,
             floor=self._floor.begin(),
-            since=self._claims.since,
+            since=self.claims.since,
             max_attempts=self._settings.max_attempts,
         )
-        completed = self._finished.settle(finished, exchanged)
+        completed = self.finished.settle(finished, exchanged)
         filled = len(exchanged.claimed) == free
         self.claiming.expect(when=exchanged.suppressed and not exchanged.claimed)
         if not exchanged.alive:
-            self._dead_id = self._claims.worker_id
+            self.claims.declare_dead(self.claims.worker_id)
         tickets = [claim.seq for claim in exchanged.claimed if claim.attempt == 1]
         self._floor.learn(tickets, filled=filled)
         # While claims may still have to be recovered, `since` stays at the last answered exchange.
-        self._start(exchanged.claimed, at=self._claims.since if self._recover_at else exchanged.at)
-        _report(exchanged, completed=completed)
+        at = self.claims.since if self._recover_at else exchanged.at
+        for attempt in self._take(exchanged.claimed, at=at):
+            self.slots.start(attempt)
+        if completed or exchanged.claimed:
+            _log.info("exchanged", completed=completed, claimed=len(exchanged.claimed))
         return filled and free > 0
 
-    def _start(self, claims: Iterable[Claim], *, at: datetime) -> None:
-        for attempt in self._take(claims, at=at):
-            self._slots.start(attempt)
-
     def _take(self, claims: Iterable[Claim], *, at: datetime) -> list[Attempt]:
-        worker_id, settings = self._claims.worker_id, self._settings
+        worker_id, settings = self.claims.worker_id, self._settings
         attempts = [Attempt(claim, worker_id=worker_id, settings=settings) for claim in claims]
-        self._claims.take(attempts, at=at)
+        self.claims.take(attempts, at=at)
         return attempts
-
-
-def _report(exchanged: Exchanged, *, completed: int) -> None:
-    for fence in exchanged.lost:
-        _log.warning("claim_lost", order_id=fence.order_id, attempt=fence.attempt)
-    if completed or exchanged.claimed:
-        _log.info("exchanged", completed=completed, claimed=len(exchanged.claimed))

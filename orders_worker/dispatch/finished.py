@@ -1,8 +1,8 @@
 """What has ended and is not in the database yet. It is handed in until it is written or lost."""
 
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from itertools import takewhile
+from collections.abc import Callable, Iterable
 
 from orders_worker.dispatch.claims import Claims
 from schema.order import Fence
@@ -17,6 +17,8 @@ LOGGED_ERROR_LENGTH = 200
 UNWRITTEN_SECONDS = 60.0
 """How long an end may stay unwritten, for a lock, a trigger or an outage, before an ERROR says so."""
 
+REPORTED = -math.inf
+
 _log = logs.Log(__name__)
 
 
@@ -30,10 +32,9 @@ class Finished:
     def __init__(self, claims: Claims, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._claims = claims
         self._clock = clock
-        # In the order of their ends, so that the oldest come first.
+        # In the order of their ends, so that the oldest come first; REPORTED once the log has named it.
         self._ended_at: dict[Fence, float] = {}
         self._endings: dict[Fence, Ending] = {}
-        self._reported: set[Fence] = set()
         self.fresh = False
 
     def __len__(self) -> int:
@@ -66,10 +67,11 @@ class Finished:
         """Drop everything: the claims are somebody else's."""
         self._ended_at.clear()
         self._endings.clear()
-        self._reported.clear()
 
     def settle(self, finished: Iterable[Fence], exchanged: Exchanged) -> int:
         """Record what an exchange did with completions that it was given; return how many it wrote."""
+        for fence in exchanged.lost:
+            _report_lost(fence)
         settled = [fence for fence in finished if fence not in exchanged.busy]
         self._drop(settled)
         self.fresh = False
@@ -83,38 +85,37 @@ class Finished:
         for ending in ended:
             if ending.fence in unwritten.busy:
                 continue
-            _report(
-                ending,
-                lost=ending.fence in unwritten.lost,
-                attempt_limit=self._claims[ending.fence].claim.attempt_limit,
-            )
+            if ending.fence in unwritten.lost:
+                _report_lost(ending.fence)
+            else:
+                self._report(ending)
             del self._endings[ending.fence]
             self._drop([ending.fence])
 
     def report_unwritten(self) -> None:
         """Log, once each, the ends that could not be written for `UNWRITTEN_SECONDS`."""
         limit = self._clock() - UNWRITTEN_SECONDS
-        overdue = takewhile(lambda each: each[1] <= limit, self._ended_at.items())
-        for fence in [fence for fence, _ in overdue if fence not in self._reported]:
-            self._reported.add(fence)
-            _log.error("end_unwritten", order_id=fence.order_id, attempt=fence.attempt)
+        for fence, ended_at in self._ended_at.items():
+            if ended_at > limit:
+                return
+            if ended_at > REPORTED:
+                self._ended_at[fence] = REPORTED
+                _log.error("end_unwritten", order_id=fence.order_id, attempt=fence.attempt)
 
-    def _drop(self, fences: Sequence[Fence]) -> None:
+    def _drop(self, fences: list[Fence]) -> None:
         for fence in fences:
             self._ended_at.pop(fence, None)
-        if self._reported:
-            self._reported.difference_update(fences)
         self._claims.drop(fences)
 
+    def _report(self, ending: Ending) -> None:
+        _log.info(
+            f"attempt_{ending.outcome}",
+            order_id=ending.fence.order_id,
+            attempt=ending.fence.attempt,
+            attempt_limit=self._claims[ending.fence].claim.attempt_limit,
+            error=(ending.error or "").partition("\n")[0][:LOGGED_ERROR_LENGTH] or None,
+        )
 
-def _report(ending: Ending, *, lost: bool, attempt_limit: int) -> None:
-    if lost:
-        _log.warning("claim_lost", order_id=ending.fence.order_id, attempt=ending.fence.attempt)
-        return
-    _log.info(
-        f"attempt_{ending.outcome}",
-        order_id=ending.fence.order_id,
-        attempt=ending.fence.attempt,
-        attempt_limit=attempt_limit,
-        error=(ending.error or "").partition("\n")[0][:LOGGED_ERROR_LENGTH] or None,
-    )
+
+def _report_lost(fence: Fence) -> None:
+    _log.warning("claim_lost", order_id=fence.order_id, attempt=fence.attempt)

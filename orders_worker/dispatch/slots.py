@@ -13,17 +13,17 @@ Mailbox = SimpleQueue[tuple[Attempt, Result | None] | None]
 
 
 class Slots:
-    """As many threads as orders are worked on at once.
+    """As many threads as orders are worked on at once; what they return arrives in `mailbox`.
 
     All attempts have the same time limit. Call every method from the dispatcher's thread.
     """
 
-    def __init__(self, count: int, *, mailbox: Mailbox) -> None:
+    def __init__(self, count: int) -> None:
         self.count = count
+        self.mailbox: Mailbox = SimpleQueue()
         self.abandoned = 0
         # In the order of their starts, so that the first is the first to be overdue.
         self._running: dict[Attempt, None] = {}
-        self._mailbox = mailbox
         self._work: SimpleQueue[Attempt | None] = SimpleQueue()
         for _ in range(count):
             self._add_thread()
@@ -31,7 +31,7 @@ class Slots:
     @property
     def free(self) -> int:
         """How many attempts could start now."""
-        return max(self.count - len(self._running), 0)
+        return self.count - len(self._running)
 
     @property
     def running(self) -> list[Attempt]:
@@ -77,7 +77,6 @@ class Slots:
 
     def _run(self) -> None:
         while (attempt := self._work.get()) is not None:
-            result = attempt.run()
-            self._mailbox.put((attempt, result))
+            self.mailbox.put((attempt, attempt.run()))
             if attempt.replaced:
                 return

@@ -6,9 +6,11 @@ import socket
 import falcon
 
 from orders_worker.health.reasons import Health, Reason
-from schema.runtime import listening, problem
+from schema.runtime import listening, logs, problem
 from schema.runtime.http_server import HttpServer, Limits
 from schema.runtime.problem import Problem
+
+_log = logs.Log(__name__)
 
 _LIMITS = Limits(
     threads=1,
@@ -32,6 +34,7 @@ class Probes(HttpServer):
         listening.listen(listener, port_setting="ORDERS_HEALTH_PORT")
         super().__init__(_create_app(health), listener, limits=_LIMITS, render_error=problem.render_error)
         self.url = listening.url(*listener.getsockname()[:2])
+        _log.info("health_served", url=self.url)
 
     wait = HttpServer.serve
 

@@ -21,20 +21,15 @@ LATE_SECONDS = 3.0
 class Heartbeat:
     """Beats three times a lease. Holds the session lock that shows that the process lives.
 
-    Calls `on_death` with the worker's id when the database has declared it dead. `watchdog` is beaten when
-    the lease was renewed.
+    Calls `on_death` when the database has declared the worker dead. `watchdog` is beaten when the lease was
+    renewed.
     """
 
     def __init__(
-        self,
-        *,
-        claims: Claims,
-        connect: Callable[[], Connection],
-        lease_seconds: float,
-        on_death: Callable[[str], None],
+        self, claims: Claims, url: str, *, lease_seconds: float, on_death: Callable[[], None]
     ) -> None:
         self._claims = claims
-        self._connect = connect
+        self._url = url
         self._interval = lease_seconds / 3
         self._on_death = on_death
         self._worker_id = ""
@@ -67,7 +62,8 @@ class Heartbeat:
         if beat.renewed:
             self.watchdog.beat()
         if not beat.alive:
-            self._on_death(held.worker_id)
+            self._claims.declare_dead(held.worker_id)
+            self._on_death()
         elif beat.cancel_requested:
             self._claims.request_cancel(beat.cancel_requested)
         return beat.renewed
@@ -83,6 +79,6 @@ class Heartbeat:
         return connection
 
     def _opened(self) -> Connection:
-        connection = self._connect()
+        connection = Connection.open(self._url, name="orders-heartbeat", reply_seconds=3)
         self._session_held = not connection.direct
         return connection

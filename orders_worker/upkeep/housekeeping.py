@@ -43,14 +43,8 @@ class Housekeeping:
     which fits.
     """
 
-    def __init__(
-        self,
-        *,
-        connect: Callable[[], Connection],
-        on_orders: Callable[[], None],
-        worker_id: Callable[[], str],
-    ) -> None:
-        self._connect = connect
+    def __init__(self, url: str, *, on_orders: Callable[[], None], worker_id: Callable[[], str]) -> None:
+        self._url = url
         self._on_orders = on_orders
         self._worker_id = worker_id
         self._detector = FailureDetector()
@@ -101,7 +95,7 @@ class Housekeeping:
         return self._database.failed(error)
 
     def _opened(self) -> Connection:
-        connection = self._connect()
+        connection = Connection.open(self._url, name="orders-housekeeping")
         try:
             self._prepare(connection)
         except BaseException:

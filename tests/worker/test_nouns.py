@@ -49,7 +49,6 @@ def make_attempt(claim: Claim, handler: Any = never, *, base_seconds: float = 1.
     settings = AttemptSettings(
         handler=handler,
         pool=HandlerPool("host=/nowhere", size=1, lease_seconds=1, timeout_seconds=0.01),
-        probe=never,
         max_attempts=5,
         backoff_seconds=base_seconds,
         timeout_seconds=None,

@@ -48,11 +48,11 @@ def test_look_that_comes_long_after_the_last_one_declares_nobody_dead(
 
 
 @pytest.fixture
-def start_housekeeping(connect: Callable[[], Connection]) -> Iterator[Callable[[], Housekeeping]]:
+def start_housekeeping(database_url: str) -> Iterator[Callable[[], Housekeeping]]:
     started: list[Housekeeping] = []
 
     def start() -> Housekeeping:
-        started.append(Housekeeping(connect=connect, on_orders=lambda: None, worker_id=lambda: "w"))
+        started.append(Housekeeping(database_url, on_orders=lambda: None, worker_id=lambda: "w"))
         started[-1].loop.start()
         return started[-1]
 
