@@ -1,5 +1,6 @@
 """The failure detector: declares silent workers dead, but only while it could have heard the living."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,12 +31,12 @@ class Detected:
     next_seconds: float | None = None
 
 
-class _StoodStillError(OrdersError):
-    """The server stood still for `seconds`: the transaction rolls back."""
+UNKNOWN = Detected(Due.everything(), counts=False)
+"""What a run that came to nothing leaves: do every chore, and take nobody for dead."""
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"the server stood still for {seconds:.1f} seconds")
-        self.seconds = seconds
+
+class _StoodStillError(OrdersError):
+    """The server stood still for so many seconds: the transaction rolls back."""
 
 
 class FailureDetector:
@@ -43,9 +44,8 @@ class FailureDetector:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._began_at = clock()
-        self._ran_at = clock()
-        self._blind_until: float | None = None
+        self._began_at = self._ran_at = clock()
+        self._blind_until = -math.inf
 
     def blind(self) -> None:
         """Record that nothing could be seen until now: every worker gets a whole lease to be heard again."""
@@ -59,28 +59,24 @@ class FailureDetector:
                 declared = self._declare_dead(connection)
         except _StoodStillError as stall:
             self.blind()
-            _log.warning("detection_discarded", seconds=round(stall.seconds, 1))
-            return Detected(Due(), counts=False)
+            _log.warning("detection_discarded", seconds=stall.args[0])
+            return UNKNOWN
         for worker_id in declared.dead:
             _log.warning("worker_declared_dead", dead_worker_id=worker_id)
-        chores = chores._replace(sweep=chores.sweep or bool(declared.dead))
+            chores = chores._replace(sweep=True)
         return Detected(chores, counts=True, next_seconds=declared.next_seconds)
 
     def _declare_dead(self, connection: Connection) -> Declared:
         """Declare the dead dead; raise `_StoodStillError` when the last run is too long ago for that."""
         declared = rescue.declare_dead(
             connection,
-            watched_seconds=self._seconds_since(self._blind_until),
-            running_seconds=self._seconds_since(self._began_at),
+            watched_seconds=self._clock() - self._blind_until,
+            running_seconds=self._clock() - self._began_at,
         )
         ran_at, self._ran_at = self._ran_at, self._clock()
         if (seconds := self._ran_at - ran_at) >= STALL_SECONDS:
-            raise _StoodStillError(seconds)
+            raise _StoodStillError(round(seconds, 1))
         return declared
-
-    def _seconds_since(self, moment: float | None) -> float:
-        """Return the seconds since `moment`, infinity for None."""
-        return float("inf") if moment is None else self._clock() - moment
 
 
 def _due(connection: Connection) -> Due:
@@ -92,4 +88,4 @@ def _due(connection: Connection) -> Due:
         if connection.closed:
             raise
         _log.error("chores_unknown", error=error)
-        return Due()
+        return Due.everything()

@@ -1,5 +1,6 @@
 """The heartbeat: renews the worker's lease from a thread and a connection of its own."""
 
+import functools
 from collections.abc import Callable
 
 from orders_worker.dispatch.claims import Claims
@@ -21,22 +22,22 @@ LATE_SECONDS = 3.0
 class Heartbeat:
     """Beats three times a lease. Holds the session lock that shows that the process lives.
 
-    Calls `on_death` when the database has declared the worker dead. `watchdog` is beaten when the lease was
-    renewed.
+    Calls `on_death` when the database has declared the worker dead; it goes on under another id.
+    `watchdog` is beaten when the lease was renewed.
     """
 
     def __init__(
         self, claims: Claims, url: str, *, lease_seconds: float, on_death: Callable[[], None]
     ) -> None:
         self._claims = claims
-        self._url = url
         self._interval = lease_seconds / 3
         self._on_death = on_death
         self._worker_id = ""
-        self._session_held = False
+        self._holder: Connection | None = None
         self.watchdog = Watchdog(patience_seconds=self._interval + LATE_SECONDS)
+        connect = functools.partial(Connection.open, url, name="orders-heartbeat", reply_seconds=3)
         self._database = Reconnecting(
-            self._opened, name="heartbeat", ceiling_seconds=RETRY_SECONDS, watchdog=self.watchdog
+            connect, name="heartbeat", ceiling_seconds=RETRY_SECONDS, watchdog=self.watchdog
         )
         self.loop = Loop(
             "orders-heartbeat",
@@ -47,12 +48,7 @@ class Heartbeat:
         )
 
     def _turn(self) -> float:
-        settled = self._beat() and self._session_held
-        self._database.succeeded()
-        return self._interval if settled else min(self._interval, RETRY_SECONDS)
-
-    def _beat(self) -> bool:
-        """Renew the lease; return whether that was possible. A worker declared dead soon has a new id."""
+        """Renew the lease. When that or the session lock can't be had yet, try again soon."""
         held = self._claims.holding()
         logs.bind(worker_id=held.worker_id)
         connection = self._session(held.worker_id)
@@ -66,7 +62,9 @@ class Heartbeat:
             self._on_death()
         elif beat.cancel_requested:
             self._claims.request_cancel(beat.cancel_requested)
-        return beat.renewed
+        self._database.succeeded()
+        settled = beat.renewed and (connection is self._holder or not connection.direct)
+        return self._interval if settled else min(self._interval, RETRY_SECONDS)
 
     def _session(self, worker_id: str) -> Connection:
         """Return a connection that holds the session lock of `worker_id`, if it can hold one."""
@@ -74,11 +72,10 @@ class Heartbeat:
             self._database.close()
             self._worker_id = worker_id
         connection = self._database.connection()
-        if not self._session_held:
-            self._session_held = workers.hold_session(connection, worker_id)
-        return connection
-
-    def _opened(self) -> Connection:
-        connection = Connection.open(self._url, name="orders-heartbeat", reply_seconds=3)
-        self._session_held = not connection.direct
+        if (
+            connection.direct
+            and connection is not self._holder
+            and workers.hold_session(connection, worker_id)
+        ):
+            self._holder = connection
         return connection

@@ -9,9 +9,14 @@ from schema.runtime.connection import Connection
 class Due(NamedTuple):
     """Which chores have something to do."""
 
-    sweep: bool = True
-    retries: bool = True
-    tally: bool = True
+    sweep: bool
+    retries: bool
+    tally: bool
+
+    @classmethod
+    def everything(cls) -> "Due":
+        """Return that all have, for whoever can't ask."""
+        return cls(sweep=True, retries=True, tally=True)
 
 
 DUE = f"""
