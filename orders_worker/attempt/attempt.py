@@ -4,12 +4,13 @@ import inspect
 import threading
 import time
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from orders_worker.attempt.backoff import backoff
-from orders_worker.attempt.commit import Committed, commit
+from orders_worker.attempt.checkout import Checkout
+from orders_worker.attempt.commit import commit
 from orders_worker.attempt.context import Context
-from orders_worker.attempt.pool import Checkout, HandlerPool
-from orders_worker.attempt.transaction import TransactionError, TransactionOverError
+from orders_worker.attempt.pool import HandlerPool
 from orders_worker.handler import Cancelled, Handler, Reject
 from schema.order import Claim
 from schema.queue.endings import Ending
@@ -21,17 +22,17 @@ STORED_ERROR_LENGTH = 2000
 _log = logs.Log(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """The handler returned and the completion is still to be written."""
+class Done(Enum):
+    """How an attempt is over whose order is completed, or somebody else's."""
+
+    RETURNED = auto()
+    """The completion is still to be written."""
+
+    SETTLED = auto()
+    """It is committed already, or the claim is lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """Nothing is left to write: the completion is committed already, or the claim is lost."""
-
-
-Result = Completed | Settled | Ending
+Result = Done | Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Attempt:
             if self._over or self._abandoned:
                 return False
             self._abandoned = True
-        self.context.request_cancel()
+        self.context.cancel_requested = True
         self._checkout.cut_off()
         return True
 
@@ -121,11 +122,7 @@ class Attempt:
             return self.ending(Outcome.RAISED, error_text(error))
 
     def _names(self) -> dict[str, logs.Field]:
-        return {
-            "worker_id": self.worker_id,
-            "order_id": self.claim.order_id,
-            "attempt": self.claim.attempt,
-        }
+        return {"worker_id": self.worker_id, "order_id": self.claim.order_id, "attempt": self.claim.attempt}
 
     def _worked(self) -> Result:
         try:
@@ -139,22 +136,16 @@ class Attempt:
     def _complete(self) -> Result:
         connection = self._checkout.current
         if connection is None:
-            return Completed()
-        connection.reclaim()
-        if not connection.in_transaction:
-            raise TransactionOverError
-        outcome = commit(
+            return Done.RETURNED
+        if not commit(
             connection,
             self.worker_id,
             fence=self.fence,
             probe=self._settings.pool.probe,
             wanted=lambda: not self._abandoned,
-        )
-        if outcome is Committed.NO:
-            raise TransactionError("the connection was lost before the commit")
-        if outcome is Committed.LOST:
+        ):
             _log.warning("claim_lost", error=None, **self._names())
-        return Settled()
+        return Done.SETTLED
 
 
 def error_text(error: BaseException, *, named: bool = True) -> str:

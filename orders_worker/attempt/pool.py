@@ -2,9 +2,8 @@
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from queue import Empty, LifoQueue
 
 import psycopg
 
@@ -36,8 +35,10 @@ class HandlerPool:
         self._url = url
         self._idle_seconds = lease_seconds * LEASE_SHARE
         self._wait_seconds = timeout_seconds or STATEMENT_SECONDS
-        self._places = threading.Semaphore(size)
-        self._idle: deque[HandlerConnection] = deque(maxlen=size)
+        # A place for each connection, with the idle one that it has, on top the one that was used last.
+        self._places: LifoQueue[HandlerConnection | None] = LifoQueue()
+        for _ in range(size):
+            self._places.put(None)
         self._waiting = 0
         self._lock = threading.Lock()
         self.watchdog = Watchdog(patience_seconds=EXHAUSTED_LEASES * lease_seconds, resting=True)
@@ -49,69 +50,64 @@ class HandlerPool:
         any more, or after the attempt's own time limit (ten minutes without one).
         """
         give_up_at = time.monotonic() + self._wait_seconds
-        with self._expected():
+        self._count_waiting(1)
+        try:
             while wanted() and time.monotonic() < give_up_at:
-                if self._places.acquire(timeout=STEP_SECONDS):
-                    try:
-                        connection = self._begun()
-                    except DatabaseUnavailableError as error:
-                        self.watchdog.fail(error)
-                        self._places.release()
-                        time.sleep(STEP_SECONDS)
-                    except BaseException:
-                        self._places.release()
-                        raise
-                    else:
-                        self.watchdog.beat()
-                        return connection
+                try:
+                    connection = self._begun(self._places.get(timeout=STEP_SECONDS))
+                except Empty:
+                    continue
+                except DatabaseUnavailableError as error:
+                    self.watchdog.fail(error)
+                    time.sleep(STEP_SECONDS)
+                else:
+                    self.watchdog.beat()
+                    return connection
+        finally:
+            self._count_waiting(-1)
         raise TransactionError("no connection for the handler's transaction could be had in time")
-
-    def probe(self) -> Connection:
-        """Open a connection outside the pool, to find out what became of one of them."""
-        return Connection.open(self._url, name="orders-handler")
 
     def check_in(self, connection: HandlerConnection) -> None:
         """Roll back what is still open, and keep the connection for the next handler."""
+        place = None
         try:
             connection.end()
-            self._idle.append(connection)
+            place = connection
         except psycopg.Error:
             connection.close()
         finally:
-            self._places.release()
+            self._places.put(place)
 
     def write_off(self, connection: HandlerConnection) -> None:
         """Cut off a connection that a handler may never stop using, and allow another one in its place."""
         connection.sever()
-        self._places.release()
+        self._places.put(None)
 
-    @contextmanager
-    def _expected(self) -> Iterator[None]:
-        """Keep `watchdog` expecting a beat while any caller waits."""
-        self._count_waiting(1)
-        try:
-            yield
-        finally:
-            self._count_waiting(-1)
+    def probe(self) -> Connection:
+        """Open a connection outside the pool, to find out what became of one of them."""
+        return Connection.open(self._url, name="orders-handler")
 
     def _count_waiting(self, change: int) -> None:
         with self._lock:
             self._waiting += change
             self.watchdog.expect(when=self._waiting > 0)
 
-    def _begun(self) -> HandlerConnection:
-        """Return an idle connection, or a new one, with its transaction open."""
-        while True:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                break
-            try:
-                connection.begin(idle_seconds=self._idle_seconds)
-            except psycopg.OperationalError:
-                connection.close()  # it broke while it was idle
-            else:
-                return connection
+    def _begun(self, idle: HandlerConnection | None) -> HandlerConnection:
+        """Begin a transaction on the `idle` connection of a place, or on a new one if it is broken."""
+        try:
+            if idle is not None:
+                try:
+                    idle.begin(idle_seconds=self._idle_seconds)
+                except psycopg.OperationalError:
+                    idle.close()
+                else:
+                    return idle
+            return self._opened()
+        except BaseException:
+            self._places.put(None)
+            raise
+
+    def _opened(self) -> HandlerConnection:
         connection = HandlerConnection.open(
             self._url, name="orders-handler", reply_seconds=self._wait_seconds
         )
@@ -121,53 +117,3 @@ class HandlerPool:
             connection.close()
             raise DatabaseUnavailableError(str(error)) from error
         return connection
-
-
-class Checkout:
-    """One attempt's connection: taken on first use, checked in or cut off once, from any thread."""
-
-    __slots__ = ("_checking_out", "_connection", "_lock", "_over", "_pool")
-
-    def __init__(self, pool: HandlerPool) -> None:
-        self._pool = pool
-        self._checking_out = threading.Lock()
-        self._lock = threading.Lock()
-        self._connection: HandlerConnection | None = None
-        self._over = False
-
-    @property
-    def current(self) -> HandlerConnection | None:
-        """The connection, None before the first use and after the end."""
-        return self._connection
-
-    def connection(self) -> HandlerConnection:
-        """Return the attempt's connection. The first call may wait for it."""
-        with self._checking_out:
-            if self._connection is None:
-                self._keep(self._pool.check_out(wanted=lambda: not self._over))
-            if (connection := self._connection) is None:
-                raise TransactionError("a handler must not begin a transaction when its attempt is over")
-            return connection
-
-    def check_in(self) -> None:
-        """Return the connection at the attempt's end."""
-        if (connection := self._ended()) is not None:
-            self._pool.check_in(connection)
-
-    def cut_off(self) -> None:
-        """Take the connection away from a handler that still runs. The server rolls back."""
-        if (connection := self._ended()) is not None:
-            self._pool.write_off(connection)
-
-    def _keep(self, connection: HandlerConnection) -> None:
-        with self._lock:
-            if not self._over:
-                self._connection = connection
-                return
-        self._pool.check_in(connection)
-
-    def _ended(self) -> HandlerConnection | None:
-        with self._lock:
-            self._over = True
-            connection, self._connection = self._connection, None
-            return connection

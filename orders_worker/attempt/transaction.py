@@ -72,16 +72,12 @@ class HandlerConnection(DriverConnection):
         self._ended = False
         # What the handler has the server plan may be of tables that somebody changes, or of its own.
         self.prepare_threshold = None
-        milliseconds = {
-            "statement": round(self.reply_seconds * 1000),
-            "idle": round(idle_seconds * 1000),
-            "check": round(idle_seconds * 500),
-            "mark": MARK,
-        }
         reply_seconds = self.reply_seconds
         # A pooler whose sessions are all in use lets it wait.
         self.reply_seconds = min(reply_seconds, CONNECT_SECONDS)
-        self.execute(_BEGIN.format(**milliseconds))
+        self.execute(
+            _BEGIN.format(statement=reply_seconds, idle=idle_seconds, check=idle_seconds / 2, mark=MARK)
+        )
         self.reply_seconds = reply_seconds
         self._checked_out = True
 
@@ -156,9 +152,9 @@ class HandlerConnection(DriverConnection):
 _BEGIN = """
 BEGIN;
 SET LOCAL jit = off;
-SET LOCAL statement_timeout = {statement};
-SET LOCAL idle_in_transaction_session_timeout = {idle};
-SET LOCAL client_connection_check_interval = {check};
+SET LOCAL statement_timeout = '{statement} s';
+SET LOCAL idle_in_transaction_session_timeout = '{idle} s';
+SET LOCAL client_connection_check_interval = '{check} s';
 SET LOCAL {mark} = 'set'
 """
 

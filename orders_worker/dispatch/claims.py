@@ -84,4 +84,4 @@ class Claims:
         with self._lock:
             attempts = [a for a in self._attempts.values() if a.claim.order_id in order_ids]
         for attempt in attempts:
-            attempt.context.request_cancel()
+            attempt.context.cancel_requested = True

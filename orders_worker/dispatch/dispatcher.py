@@ -8,7 +8,7 @@ import random
 import time
 from queue import Empty
 
-from orders_worker.attempt.attempt import Attempt, Completed, Result
+from orders_worker.attempt.attempt import Attempt, Done, Result
 from orders_worker.dispatch.exchanger import Exchanger
 from orders_worker.dispatch.shutdown import Shutdown
 from schema.queue.endings import Ending
@@ -115,7 +115,7 @@ class Dispatcher:
         self._slots.returned(attempt)
         if result is None or attempt.worker_id != self._claims.worker_id:
             return
-        if isinstance(result, Completed):
+        if result is Done.RETURNED:
             self._finished.complete(attempt.fence)
         elif isinstance(result, Ending):
             self._finished.end(result)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from orders_worker.attempt.attempt import Attempt, AttemptSettings, Completed, error_text
+from orders_worker.attempt.attempt import Attempt, AttemptSettings, Done, error_text
 from orders_worker.attempt.backoff import backoff
 from orders_worker.attempt.pool import HandlerPool
 from orders_worker.attempt.transaction import TransactionError
@@ -120,7 +120,7 @@ def test_attempt_given_up_before_its_thread_took_it_never_calls_the_handler() ->
 def test_attempt_that_is_over_can_not_be_given_up_or_replaced() -> None:
     attempt = make_attempt(make_claim(), lambda *_: None)
 
-    assert isinstance(attempt.run(), Completed)
+    assert attempt.run() is Done.RETURNED
     assert not attempt.abandon()
     assert not attempt.replace()
 
