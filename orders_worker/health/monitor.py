@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from orders_worker.health.probes import Probes
-from orders_worker.health.reasons import Health
+from orders_worker.health.reasons import Health, Reason
 from schema.runtime import logs
 from schema.runtime.loop import Loop
 from schema.runtime.waker import Waker
@@ -33,22 +33,22 @@ class Monitor:
 
     def _turn(self) -> float:
         logs.bind(worker_id=self._worker_id())
-        self._check()
-        return CHECK_SECONDS
-
-    def _check(self) -> None:
         reasons = self._health.reasons()
         names = [each.name for each in reasons]
         if names != self._seen:
             self._seen, self._seen_at = names, time.monotonic()
-        if names == self._logged or time.monotonic() - self._seen_at < STEADY_SECONDS:
-            return
-        self._logged = names
-        if names:
-            detail = "; ".join(each.detail_and_error for each in reasons)
-            _log.error("worker_unhealthy", reasons=",".join(names), detail=detail)
-        else:
-            _log.info("worker_healthy")
+        if names != self._logged and time.monotonic() - self._seen_at >= STEADY_SECONDS:
+            self._logged = names
+            _report(reasons)
+        return CHECK_SECONDS
+
+
+def _report(reasons: list[Reason]) -> None:
+    if not reasons:
+        _log.info("worker_healthy")
+        return
+    detail = "; ".join(each.detail_and_error for each in reasons)
+    _log.error("worker_unhealthy", reasons=",".join(each.name for each in reasons), detail=detail)
 
 
 def _failed(error: Exception) -> float:

@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from collections.abc import Callable
 
 import falcon
 
@@ -42,47 +43,31 @@ class Probes(HttpServer):
 def _create_app(health: Health) -> falcon.App[falcon.Request, falcon.Response]:
     app = falcon.App()
     app.set_error_serializer(problem.serialize)
-    app.add_route("/healthz", HealthResource(health))
-    app.add_route("/readyz", ReadinessResource(health))
+    app.add_route("/healthz", Probe("up", health.stalled))
+    app.add_route("/readyz", Probe("ready", health.reasons))
     return app
 
 
-class HealthResource:
-    """Whether the worker's main loop turns: restart the worker when this fails."""
+class Probe:
+    """Answers whether there are any `reasons` against a good `status`."""
 
-    def __init__(self, health: Health) -> None:
-        self._health = health
-
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer 200, or a 503 problem."""
-        stalled = [each for each in self._health.reasons() if each.name == "rounds_stalled"]
-        _answer(resp, "up", stalled)
-
-    on_head = on_get
-
-
-class ReadinessResource:
-    """Whether the worker makes progress."""
-
-    def __init__(self, health: Health) -> None:
-        self._health = health
+    def __init__(self, status: str, reasons: Callable[[], list[Reason]]) -> None:
+        self._status = status
+        self._reasons = reasons
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer 200, or a 503 problem with every reason."""
-        _answer(resp, "ready", self._health.reasons())
+        """Answer 200 with the status, or a 503 problem with every reason why not."""
+        reasons = self._reasons()
+        if not reasons:
+            resp.media = {"status": self._status}
+            return
+        not_ready = Problem(
+            503,
+            "; ".join(each.detail for each in reasons),
+            title="Not ready",
+            type="/problems/not-ready",
+            extensions={"reasons": [each.name for each in reasons]},
+        )
+        problem.answer(resp, not_ready)
 
     on_head = on_get
-
-
-def _answer(resp: falcon.Response, status: str, reasons: list[Reason]) -> None:
-    if not reasons:
-        resp.media = {"status": status}
-        return
-    not_ready = Problem(
-        503,
-        "; ".join(each.detail for each in reasons),
-        title="Not ready",
-        type="/problems/not-ready",
-        extensions={"reasons": [each.name for each in reasons]},
-    )
-    problem.answer(resp, not_ready)

@@ -40,17 +40,14 @@ class Health:
     connections: Watchdog
     schema: Watchdog
 
+    def stalled(self) -> list[Reason]:
+        """Return the reason why the main loop stands still, an empty list when it turns."""
+        return _overdue((self.rounds, "rounds_stalled", "the main loop has not come round"))
+
     def reasons(self) -> list[Reason]:
         """Return the reasons why the worker makes no progress, an empty list when it does."""
-        overdue = [_reason(*each) for each in self._meanings() if each[0].overdue]
-        if overdue and self._database_is_silent():
-            overdue = [each for each in overdue if each.name == "rounds_stalled"]
-            overdue.append(_reason(self.housekeeping, "database_away", "no answer from the database"))
-        return list({reason.name: reason for reason in overdue}.values())
-
-    def _meanings(self) -> list[tuple[Watchdog, str, str]]:
-        return [
-            (self.rounds, "rounds_stalled", "the main loop has not come round"),
+        stalled = self.stalled()
+        others = _overdue(
             (self.exchange, "exchange_stalled", "nothing could be claimed or completed"),
             (
                 self.claiming,
@@ -61,11 +58,18 @@ class Health:
             (self.housekeeping, "housekeeping_lost", "no wake-up was heard and nothing rescued"),
             (self.connections, "no_handler_connection", "no handler that waits for a connection got one"),
             (self.schema, "schema_unfit", "the schema did not fit this program"),
-        ]
+        )
+        if (stalled or others) and self._database_is_silent():
+            others = [_reason(self.housekeeping, "database_away", "no answer from the database")]
+        return stalled + list({reason.name: reason for reason in others}.values())
 
     def _database_is_silent(self) -> bool:
         awaited = [each for each in (self.exchange, self.heartbeat, self.housekeeping) if not each.resting]
         return all(watchdog.overdue or watchdog.error is not None for watchdog in awaited)
+
+
+def _overdue(*meanings: tuple[Watchdog, str, str]) -> list[Reason]:
+    return [_reason(*each) for each in meanings if each[0].overdue]
 
 
 def _reason(watchdog: Watchdog, name: str, words: str) -> Reason:
