@@ -1,13 +1,11 @@
 """The console script `orders-worker`."""
 
 import os
-import socket
 import sys
 import threading
 import time
 
-from orders_worker.attempt.loading import load
-from orders_worker.attempt.simulated import Simulated
+from orders_worker.attempt.loading import load, simulated
 from orders_worker.config import WorkerConfig
 from orders_worker.worker import Worker, register
 from schema import revision
@@ -55,8 +53,10 @@ def _main() -> int:
     signals.install()
     config = WorkerConfig.from_environment()
     logs.configure(config.log_format)
-    handler = load(config.handler) if config.handler else Simulated(config.simulated_seconds)
-    listener = _listener(config)
+    handler = load(config.handler) if config.handler else simulated(config.simulated_seconds)
+    listener = None
+    if config.health_port is not None:
+        listener = listening.bind(config.host, config.health_port, port_setting="ORDERS_HEALTH_PORT")
     url = locate.resolve(config.database)
 
     def enter(connection: Connection) -> Registration:
@@ -64,17 +64,12 @@ def _main() -> int:
         return register(connection, config=config)
 
     registration = startup.first(url, name="orders-worker", work=enter)
-    status = Worker(
+    worker = Worker(
         config, url=url, handler=handler, signals=signals, registration=registration, listener=listener
-    ).run()
+    )
+    status = worker.run()
     signals.ignore()
     return status
-
-
-def _listener(config: WorkerConfig) -> socket.socket | None:
-    if config.health_port is None:
-        return None
-    return listening.bind(config.host, config.health_port, port_setting="ORDERS_HEALTH_PORT")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Import the handler that `ORDERS_HANDLER` names, and refuse what can't be one."""
+"""The handler: what `ORDERS_HANDLER` names, if it can be one, or the simulated one."""
 
 import importlib
 import inspect
 import sys
+import time
 from pathlib import Path
 
 from orders_worker.handler import Handler
@@ -35,6 +36,11 @@ def load(name: str) -> Handler:
     if inspect.iscoroutinefunction(handler) or inspect.isgeneratorfunction(handler):
         raise SettingError("ORDERS_HANDLER", name, "expected a plain function: calling this one runs nothing")
     return handler
+
+
+def simulated(seconds: float) -> Handler:
+    """Return the handler that runs when none is named: it takes so long for each order, and does nothing."""
+    return lambda *_: time.sleep(seconds)
 
 
 def _takes_two(handler: object) -> bool:

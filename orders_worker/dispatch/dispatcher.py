@@ -125,10 +125,7 @@ class Dispatcher:
     def _give_up_overdue(self) -> None:
         """Give their slots to others. With as many attempts abandoned as there are slots, begin to stop."""
         for attempt in self._slots.overdue():
-            if attempt.abandon():
-                self._finished.end(
-                    attempt.ending(Outcome.TIMED_OUT, "the attempt took longer than ORDERS_TIMEOUT_SECONDS")
-                )
+            self._abandon(attempt, Outcome.TIMED_OUT, "the attempt took longer than ORDERS_TIMEOUT_SECONDS")
             self._slots.replace(attempt)
         if self._slots.abandoned >= self._slots.count and not self.exhausted:
             self.exhausted = True
@@ -137,5 +134,8 @@ class Dispatcher:
 
     def _hand_back(self) -> None:
         for attempt in self._slots.running:
-            if attempt.abandon():
-                self._finished.end(attempt.ending(Outcome.RELEASED))
+            self._abandon(attempt, Outcome.RELEASED)
+
+    def _abandon(self, attempt: Attempt, outcome: Outcome, error: str | None = None) -> None:
+        if attempt.abandon():
+            self._finished.end(attempt.ending(outcome, error))
