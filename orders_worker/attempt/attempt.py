@@ -49,27 +49,13 @@ class AttemptSettings:
 class Attempt:
     """Runs in a slot's thread. The dispatcher's thread may abandon it at any moment."""
 
-    __slots__ = (
-        "_abandoned",
-        "_checkout",
-        "_lock",
-        "_over",
-        "_settings",
-        "claim",
-        "context",
-        "deadline",
-        "fence",
-        "replaced",
-        "worker_id",
-    )
-
     def __init__(self, claim: Claim, *, worker_id: str, settings: AttemptSettings) -> None:
         self.claim = claim
         self.fence = claim.fence
         self.worker_id = worker_id
         self._settings = settings
-        limit = settings.timeout_seconds
-        self.deadline = None if limit is None else time.monotonic() + limit
+        timeout = settings.timeout_seconds
+        self.deadline = None if timeout is None else time.monotonic() + timeout
         self._checkout = Checkout(settings.pool)
         self.context = Context(claim, deadline=self.deadline, checkout=self._checkout)
         self._lock = threading.Lock()
