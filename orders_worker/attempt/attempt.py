@@ -23,12 +23,12 @@ _log = logs.Log(__name__)
 
 
 class Done(Enum):
-    """How an attempt is over whose order is completed, or somebody else's."""
+    """How an attempt ends whose handler returned."""
 
-    RETURNED = auto()
+    TO_COMPLETE = auto()
     """The completion is still to be written."""
 
-    SETTLED = auto()
+    NOTHING_TO_WRITE = auto()
     """It is committed already, or the claim is lost."""
 
 
@@ -122,7 +122,7 @@ class Attempt:
     def _complete(self) -> Result:
         connection = self._checkout.current
         if connection is None:
-            return Done.RETURNED
+            return Done.TO_COMPLETE
         if not commit(
             connection,
             self.worker_id,
@@ -131,7 +131,7 @@ class Attempt:
             wanted=lambda: not self._abandoned,
         ):
             _log.warning("claim_lost", error=None, **self._names())
-        return Done.SETTLED
+        return Done.NOTHING_TO_WRITE
 
 
 def error_text(error: BaseException, *, named: bool = True) -> str:

@@ -38,7 +38,7 @@ def commit(
             return False
         time.sleep(PAUSE_SECONDS)
     try:
-        connection.settle()
+        connection.commit_for_the_worker()
     except OutcomeUnknownError as error:
         state = _resolve(worker_id, fence, probe=probe, wanted=wanted)
         if state is ClaimState.HELD:

@@ -97,7 +97,7 @@ class HandlerConnection(DriverConnection):
         """Tell whether the transaction that `begin` opened is still the open one."""
         return self.execute(_SHOW_MARK, (MARK,)).fetchone() == ("set",)
 
-    def settle(self) -> None:
+    def commit_for_the_worker(self) -> None:
         """Commit what the handler wrote, as only the worker may.
 
         Raises `OutcomeUnknownError` when the connection was lost meanwhile; an error of the handler's own

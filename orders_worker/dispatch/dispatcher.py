@@ -115,7 +115,7 @@ class Dispatcher:
         self._slots.returned(attempt)
         if result is None or attempt.worker_id != self._claims.worker_id:
             return
-        if result is Done.RETURNED:
+        if result is Done.TO_COMPLETE:
             self._finished.complete(attempt.fence)
         elif isinstance(result, Ending):
             self._finished.end(result)

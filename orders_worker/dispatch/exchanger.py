@@ -158,7 +158,7 @@ class Exchanger:
             since=self.claims.since,
             max_attempts=self._settings.max_attempts,
         )
-        completed = self.finished.settle(finished, exchanged)
+        completed = self.finished.record(finished, exchanged)
         filled = len(exchanged.claimed) == free
         self.claiming.expect(when=exchanged.suppressed and not exchanged.claimed)
         if not exchanged.alive:

@@ -68,14 +68,14 @@ class Finished:
         self._ended_at.clear()
         self._endings.clear()
 
-    def settle(self, finished: Iterable[Fence], exchanged: Exchanged) -> int:
+    def record(self, finished: Iterable[Fence], exchanged: Exchanged) -> int:
         """Record what an exchange did with completions that it was given; return how many it wrote."""
         for fence in exchanged.lost:
             _report_lost(fence)
-        settled = [fence for fence in finished if fence not in exchanged.busy]
-        self._drop(settled)
+        over = [fence for fence in finished if fence not in exchanged.busy]
+        self._drop(over)
         self.fresh = False
-        return len(settled) - len(exchanged.lost)
+        return len(over) - len(exchanged.lost)
 
     def write(self, connection: Connection, ended: list[Ending]) -> None:
         """Write these endings. Those whose rows are busy, or that the database refuses, stay."""

@@ -63,8 +63,9 @@ class Heartbeat:
         elif beat.cancel_requested:
             self._claims.request_cancel(beat.cancel_requested)
         self._database.succeeded()
-        settled = beat.renewed and (connection is self._holder or not connection.direct)
-        return self._interval if settled else min(self._interval, RETRY_SECONDS)
+        if beat.renewed and (connection is self._holder or not connection.direct):
+            return self._interval
+        return min(self._interval, RETRY_SECONDS)
 
     def _session(self, worker_id: str) -> Connection:
         """Return a connection that holds the session lock of `worker_id`, if it can hold one."""

@@ -120,7 +120,7 @@ def test_attempt_given_up_before_its_thread_took_it_never_calls_the_handler() ->
 def test_attempt_that_is_over_can_not_be_given_up_or_replaced() -> None:
     attempt = make_attempt(make_claim(), lambda *_: None)
 
-    assert attempt.run() is Done.RETURNED
+    assert attempt.run() is Done.TO_COMPLETE
     assert not attempt.abandon()
     assert not attempt.replace()
 
