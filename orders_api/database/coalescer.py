@@ -1,7 +1,7 @@
 """Coalesce concurrent calls: requests that need the same statement at the same time share one."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 TURN_SECONDS = 0.01
@@ -32,12 +32,7 @@ class Coalescer(Generic[Argument, Answer]):
     may run it at once.
     """
 
-    def __init__(
-        self,
-        answer: Callable[[list[Argument]], list[Answer]],
-        *,
-        turn_seconds: float = TURN_SECONDS,
-    ) -> None:
+    def __init__(self, answer: Callable[[list[Argument]], Sequence[Answer]], *, turn_seconds: float) -> None:
         self._answer = answer
         self._turn_seconds = turn_seconds
         self._turn = threading.Lock()

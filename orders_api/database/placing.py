@@ -1,7 +1,8 @@
 """The one door for placing orders: which statement stores them, and what is logged and raised about it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from enum import Enum
 from uuid import UUID
 
 from orders_api.database.coalescer import TURN_SECONDS, Coalescer
@@ -33,8 +34,10 @@ class OrderOutcomeUnknownError(OrdersError):
         self.repeatable = repeatable
 
 
-class _SharedStatementError(OrdersError):
-    """The shared statement stored none of its orders; one of them may be the reason."""
+class _Refused(Enum):
+    """The answer of a shared statement that stored none of its orders: another one may be the reason."""
+
+    SUBMIT_ALONE = "submit it alone"
 
 
 class Placing:
@@ -85,30 +88,27 @@ class Placing:
             return idempotency.submit_once(connection, order, key=key)
 
     def _submit(self, order: NewOrder) -> Placed:
-        with suppress(_SharedStatementError):
-            return self._submit_shared(order)
-        with self._database.connection() as connection:
-            return Placed(submit.submit(connection, order), replayed=False)
-
-    def _submit_shared(self, order: NewOrder) -> Placed:
         order_id = self._coalescer.call(order)
+        if order_id is _Refused.SUBMIT_ALONE:
+            with self._database.connection() as connection:
+                order_id = submit.submit(connection, order)
         if order_id is None:
             raise OrderNotTakenError
         return Placed(order_id, replayed=False)
 
-    def _submit_all(self, orders: list[NewOrder]) -> list[UUID | None]:
+    def _submit_all(self, orders: list[NewOrder]) -> Sequence[UUID | _Refused | None]:
         with self._database.connection() as connection:
             try:
                 return submit.submit_all(connection, orders)
             except DatabaseError as error:
-                if connection.closed or (len(orders) == 1 and not _is_of_sharing(error)):
+                if connection.closed or (len(orders) == 1 and not _may_pass_alone(error)):
                     raise
                 _log.warning("orders_stored_singly", count=len(orders), error=error)
-                raise _SharedStatementError from error
+                return [_Refused.SUBMIT_ALONE] * len(orders)
 
 
-def _is_of_sharing(error: DatabaseError) -> bool:
-    """Tell an error of the shared statement that a single one, which waits for locks, may not meet."""
+def _may_pass_alone(error: DatabaseError) -> bool:
+    """Tell whether the other statement, which waits for locks and minds no rule, may store the order."""
     return isinstance(error, LockTimeoutError) or (
         isinstance(error, StatementRefusedError) and error.sqlstate == submit.RULE_IN_THE_WAY
     )
