@@ -94,39 +94,41 @@ class DriverConnection(psycopg.Connection[tuple[Any, ...]]):
         `url` is any libpq connection string. Raises `DatabaseUnavailableError`, whose message holds no
         password, when no connection can be had within `CONNECT_SECONDS` per address.
         """
+        parameters: dict[str, Any] = {**_KEEPALIVE, **conninfo.conninfo_to_dict(url)}
+        parameters |= {"application_name": name, "client_encoding": "UTF8"}
         try:
-            connection = cls.connect(
-                url,
-                autocommit=True,
-                application_name=name,
-                client_encoding="UTF8",
-                **_without(url, defaults=_KEEPALIVE),
-            )
-        except psycopg.OperationalError as error:
-            raise unavailable(error) from error
-        try:
-            connection.reply_seconds = min(reply_seconds, CONNECT_SECONDS)
-            connection.direct = _is_direct(connection)
-            connection.reply_seconds = reply_seconds
-            connection.prepare_session()
+            connection = super().connect(autocommit=True, **parameters)
+            try:
+                connection.reply_seconds = min(reply_seconds, CONNECT_SECONDS)
+                connection.direct = _is_direct(connection)
+                connection.reply_seconds = reply_seconds
+                connection.prepare_session()
+            except BaseException:
+                connection.close()
+                raise
         except (psycopg.OperationalError, DatabaseUnavailableError, OutcomeUnknownError) as error:
-            connection.close()
             raise unavailable(error) from error
-        except BaseException:
-            connection.close()
-            raise
         return connection
 
 
 class Connection(DriverConnection):
-    """The connection that statements take: what it executes raises `DatabaseError`s, not psycopg's errors."""
+    """The connection that statements take: what it executes raises `DatabaseError`s, not psycopg's errors.
+
+    Fetching raises nothing: an answer is here when `execute` returns, and the tables' constraints keep every
+    value in Python's range. All statements share a cursor, which keeps the last answer: read it before you
+    run the next one.
+    """
+
+    @cached_property
+    def _cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
+        return self.cursor()
 
     def execute(
         self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool = False
     ) -> psycopg.Cursor[tuple[Any, ...]]:
-        """Run one statement as psycopg does; its answer is here when it returns."""
+        """Run a statement as psycopg does, without the new cursor that is a quarter of an insert's Python."""
         try:
-            return super().execute(query, params, prepare=prepare, binary=binary)
+            return self._cursor.execute(query, params, prepare=prepare, binary=binary)
         except psycopg.Error as error:
             raise translated(error, closed=self.closed) from error
 
@@ -175,38 +177,20 @@ class Connection(DriverConnection):
 
 
 class PooledConnection(Connection):
-    """A `Connection` that a `psycopg_pool.ConnectionPool` opens, given `name` and `reply_seconds`.
-
-    All its statements share a cursor, which keeps the last answer: read it before the next one is run.
-    """
+    """A `Connection` that a `psycopg_pool.ConnectionPool` opens, given what `open` takes."""
 
     @classmethod
     def connect(cls, conninfo: str = "", **parameters: Any) -> Self:
-        """Open for the pool, which gives a `name`; `Connection.open` comes back here without one."""
-        if "name" not in parameters:
-            return super().connect(conninfo, **parameters)
+        """Open for the pool."""
         return cls.open(conninfo, **parameters)
 
-    @cached_property
-    def _cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
-        return self.cursor()
 
-    def execute(
-        self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool = False
-    ) -> psycopg.Cursor[tuple[Any, ...]]:
-        """Run a statement as psycopg does, without the new cursor that is a quarter of an insert's Python."""
-        try:
-            return self._cursor.execute(query, params, prepare=prepare, binary=binary)
-        except psycopg.Error as error:
-            raise translated(error, closed=self.closed) from error
-
-
-def statement_timeout_seconds(connection: psycopg.Connection[Any]) -> float:
+def statement_timeout_seconds(connection: Connection) -> float:
     """Return after how long the server ends a statement of this session; 0 is never."""
-    row = connection.execute(
+    (seconds,) = connection.one(
         "SELECT setting::float8 / 1000 FROM pg_settings WHERE name = 'statement_timeout'"
-    ).fetchone()
-    return float(row[0]) if row else 0.0
+    )
+    return float(seconds)
 
 
 def _resumed(gen: Any) -> Generator[Any, Any, Any]:
@@ -225,10 +209,4 @@ def _is_direct(connection: psycopg.Connection[Any]) -> bool:
     https://www.pgbouncer.org/features.html, cancellation keys.
     """
     row = connection.execute("SELECT pg_backend_pid()").fetchone()
-    return row is not None and row[0] == connection.info.backend_pid
-
-
-def _without(url: str, *, defaults: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of `defaults` what the connection string sets itself."""
-    given = conninfo.conninfo_to_dict(url)
-    return {key: value for key, value in defaults.items() if key not in given}
+    return row == (connection.info.backend_pid,)

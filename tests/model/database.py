@@ -93,7 +93,7 @@ class RealQueue:
         """Return the rows of all tables as anybody else sees them."""
         with self._observer.pipeline():
             found = {
-                kind: self._observer.execute(f"SELECT {', '.join(kind._fields)} FROM {TABLES[kind]}")
+                kind: self._observer.cursor().execute(f"SELECT {', '.join(kind._fields)} FROM {TABLES[kind]}")
                 for kind in KINDS
             }
         return {kind: [kind(*row) for row in cursor] for kind, cursor in found.items()}

@@ -32,10 +32,8 @@ def test_slow_statement_ends_with_the_connection_intact(database_url: str) -> No
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_pooled_connection_s_one_cursor_takes_nothing_over_from_the_statement_before(
-    database_url: str,
-) -> None:
-    with PooledConnection.connect(database_url, name="test", reply_seconds=10) as connection:
+def test_connection_s_one_cursor_takes_nothing_over_from_the_statement_before(database_url: str) -> None:
+    with Connection.open(database_url, name="test") as connection:
         first = connection.execute("SELECT '{1}'::int[], %s::text", ("tea",), binary=True)
         assert first.pgresult is not None
         assert first.pgresult.fformat(0) == psycopg.pq.Format.BINARY

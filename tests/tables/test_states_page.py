@@ -5,12 +5,13 @@ import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import psycopg
 import pytest
 
 import schema.queue
+from schema.runtime.connection import Connection
 from schema.states import FINAL, TRANSITIONS, Status
 from tests.rows import Queue
 from tests.tables.test_states import STATEMENTS
@@ -88,25 +89,32 @@ def test_statements_that_the_page_names_are_those_that_move_an_order() -> None:
     assert named == {name for _, name in moving()}
 
 
-class Recorder(psycopg.Cursor[Any]):
-    """A cursor that keeps what it was asked."""
+class Recorder(Connection):
+    """A connection that keeps what it was asked."""
 
-    asked: ClassVar[list[Any]] = []
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.asked: list[Any] = []
 
-    def execute(self, query: Any, *arguments: Any, **named: Any) -> Self:
+    def execute(self, query: Any, *arguments: Any, **named: Any) -> psycopg.Cursor[tuple[Any, ...]]:
         self.asked.append(query)
         return super().execute(query, *arguments, **named)
 
 
+@pytest.fixture
+def recorder(database_url: str) -> Iterator[Recorder]:
+    with Recorder.open(database_url, name="recorder") as recorder:
+        yield recorder
+
+
 @pytest.mark.parametrize(("status", "move"), MOVES)
 def test_page_says_which_statements_make_a_move_and_what_they_set_and_clear(
-    queue: Queue, status: Status, move: str
+    recorder: Recorder, status: Status, move: str
 ) -> None:
     _, _, *told = described()[status, move]
     made: set[str] = set()
     cleared: set[str] = set()
-    queue.connection.cursor_factory = Recorder
-    Recorder.asked.clear()
+    queue = Queue(recorder)
 
     for statement in STATEMENTS.values():
         if statement.moves.get(status) == move:
@@ -120,5 +128,5 @@ def test_page_says_which_statements_make_a_move_and_what_they_set_and_clear(
             made |= {name for name in changed if after[name] is not None}
             cleared |= {name for name in changed if after[name] is None}
 
-    asked = {name for statement, name in moving() if statement in Recorder.asked}
+    asked = {name for statement, name in moving() if statement in recorder.asked}
     assert [asked, made, cleared] == [names(cell) for cell in told]
