@@ -16,7 +16,7 @@ from schema import revision
 from schema.embedded import locate
 from schema.runtime import listening, logs, startup
 from schema.runtime.signals import StopSignals
-from schema.runtime.supervisor import Policy, Program, Supervisor
+from schema.runtime.supervisor import Supervisor
 
 LISTENER = "--listener"
 """How a process is told which file descriptor is the socket that it shares with others."""
@@ -55,10 +55,10 @@ def _serve() -> int:
 
 
 def _supervisor(listener: socket.socket, *, count: int, stop: StopSignals) -> Supervisor:
-    program = Program("orders_api", (LISTENER, str(listener.fileno())))
+    command = ("orders_api", LISTENER, str(listener.fileno()))
     # Time to close the pool of connections after the last request.
-    policy = Policy(replace=True, kill_seconds=server.STOP_SECONDS + 5, listener=listener)
-    return Supervisor([program] * count, policy, stop=stop)
+    kill_seconds = server.STOP_SECONDS + 5
+    return Supervisor([command] * count, stop=stop, kill_seconds=kill_seconds, listener=listener)
 
 
 def _serve_beside_others(descriptor: int) -> int:

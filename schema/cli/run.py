@@ -17,11 +17,11 @@ from schema.embedded import locate
 from schema.runtime import listening, startup
 from schema.runtime.config import DatabaseConfig, ServiceConfig
 from schema.runtime.signals import StopSignals
-from schema.runtime.supervisor import Ended, Policy, Program, Supervisor
+from schema.runtime.supervisor import Process, Supervisor
 
 _PAUSE_SECONDS = 0.1
 _READY_SECONDS = 30.0
-_PROGRAMS = (Program("orders_api"), Program("orders_worker"))
+_PROGRAMS = (("orders_api",), ("orders_worker",))
 
 
 @click.command()
@@ -60,25 +60,26 @@ def _supervise(config: ServiceConfig) -> int:
     listening.bind(config.host, config.port, port_setting="ORDERS_PORT").close()
     stop = StopSignals()
     stop.install()
-    supervisor = Supervisor(_PROGRAMS, Policy(replace=False), stop=stop, on_end=_explain)
+    supervisor = Supervisor(_PROGRAMS, stop=stop, on_end=_explain)
     threading.Thread(target=_welcome, args=[config], daemon=True).start()
     ends = supervisor.run()
     stop.ignore()
     return next(filter(None, map(_shell_status, ends)), 0)
 
 
-def _explain(ended: Ended) -> None:
+def _explain(process: Process) -> None:
     """Print why everything stops if a program failed."""
-    if status := ended.status:
+    if status := process.returncode:
         end = f"ended with status {status}" if status > 0 else f"was killed by signal {-status}"
-        print(f"{ended.module} {end}: stopping", file=sys.stderr)
+        print(f"{process.module} {end}: stopping", file=sys.stderr)
 
 
-def _shell_status(ended: Ended) -> int:
+def _shell_status(process: Process) -> int:
     """Return the status as a shell would, or 0 if SIGTERM ended a program before it handled signals."""
-    if ended.asked and ended.status == -signal.SIGTERM:
+    status = process.returncode
+    if process.asked and status == -signal.SIGTERM:
         return 0
-    return ended.status if ended.status >= 0 else 128 - ended.status
+    return status if status >= 0 else 128 - status
 
 
 def _welcome(config: ServiceConfig) -> None:

@@ -16,15 +16,16 @@ SUPERVISE = """
 import json, sys
 from schema.runtime import logs
 from schema.runtime.signals import StopSignals
-from schema.runtime.supervisor import Policy, Program, Supervisor
+from schema.runtime.supervisor import Supervisor
 
 logs.configure("text")
 stop = StopSignals()
 stop.install()
-programs = [Program(module, tuple(arguments)) for module, *arguments in json.loads(sys.argv[1])]
-ends = Supervisor(programs, Policy(**json.loads(sys.argv[2])), stop=stop).run()
+policy = json.loads(sys.argv[2])
+on_end = None if policy.pop("replace") else lambda process: None
+ended = Supervisor(json.loads(sys.argv[1]), stop=stop, on_end=on_end, **policy).run()
 stop.ignore()
-print(json.dumps([[each.module, each.status, each.asked] for each in ends]))
+print(json.dumps([[each.module, each.returncode, each.asked] for each in ended]))
 """
 
 COUNTS = """
