@@ -1,26 +1,15 @@
-"""The HTTP server as the API uses it: its limits, and problems for requests that it can't read."""
+"""The HTTP server as the API uses it: its limits, and what its stop and its log are."""
 
 import logging
 import socket
 from wsgiref.types import WSGIApplication
 
-from orders_api import problems
-from schema.runtime.http_server import HttpServer, Limits
+from orders_api.requests import REQUEST_ID, new_id
+from schema.runtime.http_server import HttpServer
 from schema.runtime.signals import StopSignals
 
 THREADS = 16
 STOP_SECONDS = 10.0
-
-_LIMITS = Limits(
-    threads=THREADS,
-    # Below the usual 1,024 open files, with room for bodies that are too large for memory.
-    connections=800,
-    idle_seconds=60,
-    header_bytes=64 * 1024,
-    # The application refuses an order past 1 MiB and a batch past 8. Up to this size the server reads a body
-    # to its end first, so that a client which sends before it reads gets the answer, not a broken connection.
-    body_bytes=16 * 1024 * 1024,
-)
 
 
 def create(
@@ -31,7 +20,19 @@ def create(
     # One warning for each request that has to wait for a thread: no news under load, and a flood.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     server = HttpServer(
-        application, listener, limits=_LIMITS, render_error=problems.render_error, shared=shared
+        application,
+        listener,
+        error_headers=lambda: {REQUEST_ID: new_id()},
+        shared=shared,
+        threads=THREADS,
+        # Below the usual 1,024 open files, with room for bodies that are too large for memory.
+        connection_limit=800,
+        channel_timeout=60,
+        max_request_header_size=64 * 1024,
+        # The application refuses an order past 1 MiB and a batch past 8. Up to this size the server reads a
+        # body to its end first, so that a client which sends before it reads gets the answer, not a broken
+        # connection.
+        max_request_body_size=16 * 1024 * 1024,
     )
     stop.call(server.wake)
     return server

@@ -24,14 +24,19 @@ _log = logs.Log(__name__)
 
 
 class OrderOutcomeUnknownError(OrdersError):
-    """The connection was lost while an order was being stored: it may have been placed or not.
-
-    `repeatable` if the order came with an idempotency key: sending it again can't place it twice.
-    """
+    """Nobody knows whether the order was placed; `repeatable` if it came with an idempotency key."""
 
     def __init__(self, *, repeatable: bool) -> None:
-        super().__init__("nobody knows whether the order was stored")
-        self.repeatable = repeatable
+        advice = (
+            "sending it again with the same Idempotency-Key is safe."
+            if repeatable
+            else "sending it again may place it twice. With an Idempotency-Key it could not."
+        )
+        super().__init__(
+            "The connection to the database was lost while the order was being stored. It may have been"
+            f" placed or not; {advice}"
+        )
+        self.repeatable = repeatable  # otherwise an invitation to try again would invite a second order
 
 
 class _Refused(Enum):

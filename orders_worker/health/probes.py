@@ -8,19 +8,10 @@ import falcon
 
 from orders_worker.health.reasons import Health, Reason
 from schema.runtime import listening, logs, problem
-from schema.runtime.http_server import HttpServer, Limits
+from schema.runtime.http_server import HttpServer
 from schema.runtime.problem import Problem
 
 _log = logs.Log(__name__)
-
-_LIMITS = Limits(
-    threads=1,
-    # A client that sends nothing, or a byte a minute, holds a connection for a while and no thread.
-    connections=100,
-    idle_seconds=5,
-    header_bytes=16 * 1024,
-    body_bytes=1024,
-)
 
 
 class Probes(HttpServer):
@@ -33,7 +24,16 @@ class Probes(HttpServer):
         # It warns when there are too many clients, which says nothing about the worker.
         logging.getLogger("waitress").setLevel(logging.ERROR)
         listening.listen(listener, port_setting="ORDERS_HEALTH_PORT")
-        super().__init__(_create_app(health), listener, limits=_LIMITS, render_error=problem.render_error)
+        super().__init__(
+            _create_app(health),
+            listener,
+            threads=1,
+            # A client that sends nothing, or a byte a minute, holds a connection for a while and no thread.
+            connection_limit=100,
+            channel_timeout=5,
+            max_request_header_size=16 * 1024,
+            max_request_body_size=1024,
+        )
         self.url = listening.url(*listener.getsockname()[:2])
         _log.info("health_served", url=self.url)
 

@@ -5,7 +5,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from wsgiref.types import WSGIApplication
 
@@ -15,6 +14,7 @@ import waitress.server  # type: ignore[import-untyped]
 import waitress.task  # type: ignore[import-untyped]
 import waitress.wasyncore  # type: ignore[import-untyped]
 
+from schema.runtime.problem import Problem
 from schema.runtime.signals import StopSignals
 
 REST_SECONDS = 0.0002
@@ -25,29 +25,15 @@ stay connected, the other processes have nothing to do."""
 _BACKLOG = 1024
 _CLEANUP_SECONDS = 30
 
-ErrorRenderer = Callable[[int, str], tuple[Mapping[str, str], bytes]]
-"""Renders the answer to a request that waitress can't take: status and reason in, headers and body out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What clients may use: sizes in bytes, `idle_seconds` until a silent connection is closed.
-
-    `threads` run the application. Past `connections` no client is accepted; each takes a file descriptor.
-    A body up to `body_bytes` is read to its end before the application sees the request.
-    """
-
-    threads: int
-    connections: int
-    idle_seconds: int
-    header_bytes: int
-    body_bytes: int
-
 
 class HttpServer:
     """Serves a WSGI application on a bound socket, in the thread that calls `serve` or `run`.
 
-    With `shared`, other processes accept clients on the same socket.
+    `limits` are waitress's (https://docs.pylonsproject.org/projects/waitress/en/stable/arguments.html): past
+    `connection_limit` no client is accepted, each takes a file descriptor; a connection that is silent for
+    `channel_timeout` seconds is closed; a body up to `max_request_body_size` bytes is read to its end before
+    the application sees the request. `error_headers` go with the answer to a request that it can't take. With
+    `shared`, other processes accept clients on the same socket.
     """
 
     def __init__(
@@ -55,18 +41,28 @@ class HttpServer:
         application: WSGIApplication,
         listener: socket.socket,
         *,
-        limits: Limits,
-        render_error: ErrorRenderer,
+        error_headers: Callable[[], Mapping[str, str]] = dict,
         shared: bool = False,
+        **limits: int,
     ) -> None:
-        self._render_error = render_error
-        self._shared = shared
         self._closing = threading.Lock()
         self._channels: dict[int, Any] = {}
         self._server = waitress.server.create_server(
-            application, map=self._channels, sockets=[listener], **_adjustments(limits)
+            application,
+            map=self._channels,
+            sockets=[listener],
+            backlog=_BACKLOG,
+            cleanup_interval=min(limits["channel_timeout"], _CLEANUP_SECONDS),
+            ident=None,
+            # select() knows no file descriptor past 1,023.
+            asyncore_use_poll=True,
+            # A client that hangs up is its own business, not a traceback in our log.
+            log_socket_errors=False,
+            **limits,
         )
-        self._server.channel_class = self._open_channel
+        self._server.channel_class = _Channel
+        self._server.error_headers = error_headers
+        self._server.rest_seconds = REST_SECONDS if shared else 0.0
         # Header and body leave together: two packets an answer cost a tenth of the throughput. Set here,
         # because waitress deprecates the keyword (without it answers are merely slower).
         self._server.adj.send_bytes = 4096
@@ -94,7 +90,9 @@ class HttpServer:
         while self._server.active_channels and not stop.impatient and time.monotonic() < give_up_at:
             # Read before the check: what a client has sent by now counts as arrived.
             self.serve(0.05)
-            self._close_idle()
+            for channel in list(self._server.active_channels.values()):
+                if channel.is_idle():
+                    channel.will_close = True  # the next `serve` closes it
         self.close()
 
     def close(self) -> None:
@@ -102,11 +100,6 @@ class HttpServer:
         self._server.task_dispatcher.shutdown(timeout=1)
         with self._closing:
             waitress.wasyncore.close_all(self._channels)
-
-    def _open_channel(self, *arguments: Any, **named: Any) -> "_Channel":
-        if self._shared:
-            time.sleep(REST_SECONDS)
-        return _Channel(*arguments, **named, render_error=self._render_error)
 
     def _stop_accepting(self) -> None:
         # The kernel has accepted some clients already: to close the listener first would cut them off.
@@ -119,28 +112,6 @@ class HttpServer:
         self._server.accepting = False
         self._server.del_channel()
         self._server.socket.close()
-
-    def _close_idle(self) -> None:
-        for channel in list(self._server.active_channels.values()):
-            if channel.is_idle():
-                channel.will_close = True  # the next `serve` closes it
-
-
-def _adjustments(limits: Limits) -> dict[str, Any]:
-    return {
-        "backlog": _BACKLOG,
-        "threads": limits.threads,
-        "connection_limit": limits.connections,
-        "channel_timeout": limits.idle_seconds,
-        "cleanup_interval": min(limits.idle_seconds, _CLEANUP_SECONDS),
-        "max_request_header_size": limits.header_bytes,
-        "max_request_body_size": limits.body_bytes,
-        "ident": None,
-        # select() knows no file descriptor past 1,023.
-        "asyncore_use_poll": True,
-        # A client that hangs up is its own business, not a traceback in our log.
-        "log_socket_errors": False,
-    }
 
 
 class _Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]  # waitress has no type hints
@@ -168,9 +139,10 @@ class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]  # as above
 
     def execute(self) -> None:
         error = self.request.error
-        headers, body = self.channel.render_error(error.code, error.body)
+        problem = Problem(error.code, f"The request can't be read: {error.body}.")
+        body = problem.body()
         self.status = f"{error.code} {error.reason}"
-        self.response_headers.extend(headers.items())
+        self.response_headers += [*problem.headers().items(), *self.channel.server.error_headers().items()]
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
@@ -183,9 +155,10 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # as above
     task_class = _Task
     error_task_class = _ErrorTask
 
-    def __init__(self, *arguments: Any, render_error: ErrorRenderer, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self.render_error = render_error
+    def __init__(self, server: Any, *arguments: Any, **named: Any) -> None:
+        if server.rest_seconds:
+            time.sleep(server.rest_seconds)
+        super().__init__(server, *arguments, **named)
 
     def is_idle(self) -> bool:
         """Tell whether no request has begun to arrive and no answer is left to send."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import falcon
 
-MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
 
 
@@ -28,10 +27,8 @@ class Problem:
 
     def headers(self) -> dict[str, str]:
         """Return the headers that belong to the body."""
-        headers = {"Content-Type": MEDIA_TYPE}
-        if self.retry:
-            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-        return headers
+        retry = {"Retry-After": str(RETRY_AFTER_SECONDS)} if self.retry else {}
+        return {"Content-Type": "application/problem+json", **retry}
 
     def body(self) -> bytes:
         """Return the JSON document, in ASCII, so that no text in it can be invalid."""
@@ -62,9 +59,3 @@ _DETAILS = {
     404: "Nothing lives at this address.",
     405: "This address does not answer that method; the Allow header has those it does.",
 }
-
-
-def render_error(status: int, reason: str) -> tuple[dict[str, str], bytes]:
-    """Return headers and body for a request that the server can't read, and Falcon never sees."""
-    problem = Problem(status, f"The request can't be read: {reason}.")
-    return problem.headers(), problem.body()
