@@ -57,7 +57,7 @@ def _main() -> int:
     listener = None
     if config.health_port is not None:
         listener = listening.bind(config.host, config.health_port, port_setting="ORDERS_HEALTH_PORT")
-    url = locate.resolve(config.database)
+    url = locate.resolve(config.database_url)
 
     def enter(connection: Connection) -> Registration:
         revision.check(connection)

@@ -4,18 +4,18 @@ import os
 from dataclasses import dataclass
 
 from schema.runtime import settings
-from schema.runtime.config import DatabaseConfig
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
     """Everything that one worker process is told.
 
-    `handler` is `package.module:callable`, None for the simulated one. `timeout_seconds` is None for no
-    limit, `health_port` None for no probes and 0 for any free port. Durations are in seconds.
+    `database_url` is None for the embedded PostgreSQL. `handler` is `package.module:callable`, None for the
+    simulated one. `timeout_seconds` is None for no limit, `health_port` None for no probes and 0 for any free
+    port. Durations are in seconds.
     """
 
-    database: DatabaseConfig
+    database_url: str | None
     handler: str | None
     concurrency: int
     simulated_seconds: float
@@ -35,7 +35,7 @@ class WorkerConfig:
         """Read and check every setting; raise `SettingError` for the first bad one."""
         concurrency = settings.CONCURRENCY.read(environment)
         return cls(
-            database=DatabaseConfig.from_environment(environment),
+            database_url=settings.DATABASE_URL.read(environment),
             handler=settings.HANDLER.read(environment),
             concurrency=concurrency,
             simulated_seconds=settings.SIMULATED_SECONDS.read(environment),

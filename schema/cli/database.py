@@ -13,7 +13,7 @@ from schema.embedded.server import Server
 from schema.errors import SettingError, StatementRefusedError
 from schema.intake.progress import shown as show_path
 from schema.queue import tally
-from schema.runtime.config import DatabaseConfig
+from schema.runtime import settings
 from schema.runtime.connection import Connection
 
 
@@ -107,6 +107,6 @@ def _prepare(connection: Connection) -> None:
 
 
 def _embedded(move: str) -> Server:
-    if DatabaseConfig.from_environment().url is not None:
+    if settings.DATABASE_URL.read() is not None:
         raise SettingError("DATABASE_URL", "set", f"unset it to {move} the embedded PostgreSQL")
     return locate.server()

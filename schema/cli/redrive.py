@@ -10,7 +10,7 @@ from schema.cli.orders import shown
 from schema.cli.terminal import Answer, answering, example
 from schema.queue import redrive as statements
 from schema.queue import wake
-from schema.runtime import config
+from schema.runtime import settings
 from schema.runtime.connection import Connection
 
 
@@ -42,7 +42,7 @@ def redrive(
     They go to its end, with new attempts. What fails meanwhile stays as it is, and so does an order that
     somebody has locked.
     """
-    attempts = attempts or config.max_attempts()
+    attempts = attempts or settings.MAX_ATTEMPTS.read()
     if all_failed == (order_id is not None):
         raise click.UsageError("Name one order, or say --all-failed.")
     if order_id is not None and (error_prefix is not None or dry_run or yes):

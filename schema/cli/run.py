@@ -14,8 +14,7 @@ from schema import migrate as migration
 from schema import revision
 from schema.cli.terminal import Answer, answering
 from schema.embedded import locate
-from schema.runtime import listening, startup
-from schema.runtime.config import DatabaseConfig, ServiceConfig
+from schema.runtime import listening, settings, startup
 from schema.runtime.signals import StopSignals
 from schema.runtime.supervisor import Process, Supervisor
 
@@ -35,33 +34,33 @@ def migrate() -> Answer:
 @click.command()
 def run() -> int:
     """Migrate, then run the API and one worker until Ctrl-C."""
-    config = ServiceConfig.from_environment()
+    host, port = settings.HOST.read(), settings.PORT.read()
     _upgrade()
     print(_AT_REVISION, flush=True)
-    return _supervise(config)
+    return _supervise(host, port)
 
 
 _AT_REVISION = f"the schema is at revision {revision.NEEDED}"
 
 
 def _upgrade() -> None:
-    url = locate.resolve(DatabaseConfig.from_environment())
+    url = locate.resolve(settings.DATABASE_URL.read())
     startup.connect(url, name="orders-migrate").close()
     migration.upgrade(url)
 
 
-def _supervise(config: ServiceConfig) -> int:
+def _supervise(host: str, port: int) -> int:
     """Run both programs, print how to reach them, and stop both when either ends.
 
     Returns the first exit status that is not 0. Raises `SettingError`, before anything is started, if another
     program listens on the address. Kills no program: the worker stops within its own
     `ORDERS_SHUTDOWN_SECONDS`.
     """
-    listening.bind(config.host, config.port, port_setting="ORDERS_PORT").close()
+    listening.bind(host, port, port_setting="ORDERS_PORT").close()
     stop = StopSignals()
     stop.install()
     supervisor = Supervisor(_PROGRAMS, stop=stop, on_end=_explain)
-    threading.Thread(target=_welcome, args=[config], daemon=True).start()
+    threading.Thread(target=_welcome, args=[host, port], daemon=True).start()
     ends = supervisor.run()
     stop.ignore()
     return next(filter(None, map(_shell_status, ends)), 0)
@@ -82,13 +81,12 @@ def _shell_status(process: Process) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _welcome(config: ServiceConfig) -> None:
+def _welcome(host: str, port: int) -> None:
     """Print how to reach the API as soon as it is ready."""
     give_up_at = time.monotonic() + _READY_SECONDS
-    while config.port and time.monotonic() < give_up_at:
-        if _is_ready(config):
-            url = listening.url(config.host, config.port)
-            print(_WELCOME.format(url=url, order=_ORDER), flush=True)
+    while port and time.monotonic() < give_up_at:
+        if _is_ready(host, port):
+            print(_WELCOME.format(url=listening.url(host, port), order=_ORDER), flush=True)
             return
         time.sleep(_PAUSE_SECONDS)
 
@@ -102,8 +100,8 @@ _WELCOME = """
 """
 
 
-def _is_ready(config: ServiceConfig) -> bool:
-    with closing(http.client.HTTPConnection(config.host, config.port, timeout=1)) as connection:
+def _is_ready(host: str, port: int) -> bool:
+    with closing(http.client.HTTPConnection(host, port, timeout=1)) as connection:
         try:
             connection.request("GET", "/readyz")
             return connection.getresponse().status == http.HTTPStatus.OK

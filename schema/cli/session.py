@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from schema import revision
 from schema.embedded import locate
 from schema.errors import DatabaseError, StartError
-from schema.runtime import startup
-from schema.runtime.config import DatabaseConfig
+from schema.runtime import settings, startup
 from schema.runtime.connection import Connection
 
 
@@ -16,7 +15,7 @@ def connect(name: str = "orders") -> Connection:
 
     Raises `SettingError` and `StartError` as `locate.resolve`, `startup.connect` and `revision.check` do.
     """
-    connection = startup.connect(locate.resolve(DatabaseConfig.from_environment()), name=name)
+    connection = startup.connect(locate.resolve(settings.DATABASE_URL.read()), name=name)
     revision.check(connection)
     return connection
 

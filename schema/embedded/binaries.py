@@ -31,7 +31,7 @@ def find(major: int = MAJOR) -> Path:
         folder = Path(location) / _FOLDERS[major] / "bin"
         if (folder / "postgres").is_file():
             return folder
-    expected = f"{URL_EXPECTED}, or orders-queue[embedded] installed, which brings a PostgreSQL"
+    expected = f"expected {URL_EXPECTED}, or orders-queue[embedded] installed, which brings a PostgreSQL"
     raise SettingError("DATABASE_URL", None, expected)
 
 

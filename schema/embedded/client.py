@@ -18,8 +18,7 @@ from psycopg import conninfo
 from schema.embedded import account, binaries, locate
 from schema.embedded.environments import given_environment, terminal_environment
 from schema.errors import SettingError, StartError
-from schema.runtime import startup
-from schema.runtime.config import DatabaseConfig
+from schema.runtime import settings, startup
 
 SESSION = "orders-db"
 """The `application_name` of our own sessions, which come and go beside those programs."""
@@ -79,7 +78,7 @@ class Client:
 
 def current() -> Client:
     """Return the client of the database at DATABASE_URL, or of this checkout's, started if need be."""
-    url = DatabaseConfig.from_environment().url
+    url = settings.DATABASE_URL.read()
     if url is None:
         return Client(locate.server().ensure_running(), terminal_environment(), binaries.find())
     password = conninfo.conninfo_to_dict(url).get("password")

@@ -5,20 +5,19 @@ from typing import TYPE_CHECKING
 
 import schema
 from schema.errors import SettingError
-from schema.runtime.config import DatabaseConfig
 from schema.runtime.url import URL_EXPECTED
 
 if TYPE_CHECKING:
     from schema.embedded.server import Server
 
 
-def resolve(config: DatabaseConfig) -> str:
-    """Return the connection string to use; start the embedded PostgreSQL if there is no other.
+def resolve(url: str | None) -> str:
+    """Return `url`, or that of the embedded PostgreSQL, which is started if need be.
 
     Any number of processes may call this at once. Raises `SettingError` outside a checkout and without
     the `embedded` extra, `StartError` when the server can't be had.
     """
-    return server().ensure_running() if config.url is None else config.url
+    return server().ensure_running() if url is None else url
 
 
 def server() -> "Server":
@@ -33,6 +32,6 @@ def root(package: Path = Path(schema.__file__).parent) -> Path:
     """Return the folder that holds the package, which is a checkout if it has setup.cfg and Makefile."""
     folder = package.resolve().parent
     if not all((folder / name).is_file() for name in ("setup.cfg", "Makefile")):
-        expected = f"{URL_EXPECTED} (only a checkout of the project has a PostgreSQL of its own)"
+        expected = f"expected {URL_EXPECTED} (only a checkout of the project has a PostgreSQL of its own)"
         raise SettingError("DATABASE_URL", None, expected)
     return folder

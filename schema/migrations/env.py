@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, pool, text
 from schema import ledgers, tables  # noqa: F401 - they describe the tables
 from schema.embedded import locate
 from schema.migrate import LOCK_KEY, engine_url
-from schema.runtime.config import DatabaseConfig
+from schema.runtime import settings
 from schema.tables import metadata
 
 LOCK_SECONDS = 30
@@ -18,7 +18,7 @@ STATEMENT_SECONDS = 600
 
 
 def run() -> None:
-    url = context.config.attributes.get("url") or locate.resolve(DatabaseConfig.from_environment())
+    url = context.config.attributes.get("url") or locate.resolve(settings.DATABASE_URL.read())
     engine = create_engine(engine_url(url), poolclass=pool.NullPool)
     with engine.connect() as connection:
         context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)

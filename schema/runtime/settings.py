@@ -1,16 +1,17 @@
-"""Every setting of the programs here: name, default, bounds and meaning are said once, in this module.
+"""Every setting of the programs here: name, kind, default and meaning are said once, in this module.
 
-    port = settings.PORT.read(os.environ)
+    port = settings.PORT.read()
 
 `docs/settings.md` shows them to users and says when to change each; a test compares it with this module.
 """
 
-import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from schema.errors import SettingError
+from schema.runtime import url
 
 Environment = Mapping[str, str]
 Value_co = TypeVar("Value_co", covariant=True)
@@ -18,10 +19,14 @@ Value_co = TypeVar("Value_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[Value_co]):
-    """What a variable may hold: `parse` raises `ValueError` for a text that is not as `expected` says."""
+    """What a variable may hold: `parse` raises `ValueError` for a text that is not as `expected` says.
+
+    `show` makes of such a text what may be shown of it.
+    """
 
     expected: str
     parse: Callable[[str], Value_co]
+    show: Callable[[str], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +36,8 @@ class Setting(Generic[Value_co]):
     name: str
     kind: Kind[Value_co]
     default: Value_co
-    meaning: str
 
-    def read(self, environment: Environment) -> Value_co:
+    def read(self, environment: Environment = os.environ) -> Value_co:
         """Return the variable's value; raise a `SettingError` that names it and what is expected."""
         value = environment.get(self.name, "").strip()
         if not value:
@@ -41,7 +45,7 @@ class Setting(Generic[Value_co]):
         try:
             return self.kind.parse(value)
         except ValueError:
-            raise SettingError(self.name, value, f"expected {self.kind.expected}") from None
+            raise SettingError(self.name, self.kind.show(value), f"expected {self.kind.expected}") from None
 
 
 def text(expected: str) -> Kind[str]:
@@ -64,7 +68,7 @@ def whole_number(low: int, high: int) -> Kind[int]:
     """Take an integer from `low` to `high`, in plain digits."""
 
     def parse(value: str) -> int:
-        if not (value.isascii() and value.isdigit() and len(value) <= 18 and low <= int(value) <= high):
+        if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
             raise ValueError
         return int(value)
 
@@ -76,129 +80,59 @@ def seconds(low: float, high: float) -> Kind[float]:
 
     def parse(value: str) -> float:
         number = float(value)
-        if not (math.isfinite(number) and low <= number <= high):
+        if not low <= number <= high:  # nor is NaN
             raise ValueError
         return number
 
     return Kind(f"seconds from {low:g} to {high:g}", parse)
 
 
-DATABASE_URL = Setting(
-    "DATABASE_URL",
-    text("a URL such as postgresql://user:password@host:5432/orders"),
-    default=None,
-    meaning="the database, any PostgreSQL from 15 on; unset, the embedded one of this checkout",
-)
+DATABASE_URL = Setting("DATABASE_URL", Kind(url.URL_EXPECTED, url.parse, show=url.masked), default=None)
+"""The database, any PostgreSQL from 15 on; unset, the embedded one of this checkout."""
 
-HOST = Setting(
-    "ORDERS_HOST",
-    text("a name or address of this machine"),
-    default="127.0.0.1",
-    meaning="where the API listens, and a worker's probes",
-)
-PORT = Setting(
-    "ORDERS_PORT",
-    whole_number(0, 65_535),
-    default=8000,
-    meaning="the API's port; 0 is any free one, which the log names",
-)
-API_PROCESSES = Setting(
-    "ORDERS_API_PROCESSES",
-    whole_number(1, 64),
-    default=1,
-    meaning="processes that answer on the API's port; one that dies is replaced",
-)
+HOST = Setting("ORDERS_HOST", text("a name or address of this machine"), default="127.0.0.1")
+"""Where the API listens, and a worker's probes."""
 
-CONCURRENCY = Setting(
-    "ORDERS_CONCURRENCY",
-    whole_number(1, 1000),
-    default=1,
-    meaning="orders that one worker works on at once; 1 is strictly one after another",
-)
-POLL_SECONDS = Setting(
-    "ORDERS_POLL_SECONDS",
-    seconds(0.01, 1),
-    default=1.0,
-    meaning="how long a free worker waits at most before it looks for orders again",
-)
-LEASE_SECONDS = Setting(
-    "ORDERS_LEASE_SECONDS",
-    seconds(1, 3600),
-    default=10.0,
-    meaning="how long a silent worker counts as alive",
-)
-SHUTDOWN_SECONDS = Setting(
-    "ORDERS_SHUTDOWN_SECONDS",
-    seconds(0, 86_400),
-    default=30.0,
-    meaning="how long a stopping worker waits for its handlers before it hands their orders back",
-)
-HEALTH_PORT = Setting(
-    "ORDERS_HEALTH_PORT",
-    whole_number(0, 65_535),
-    default=None,
-    meaning="the port of a worker's probes, on `ORDERS_HOST`; 0 is any free one, which the log names;"
-    " unset, there are no probes",
-)
+PORT = Setting("ORDERS_PORT", whole_number(0, 65_535), default=8000)
+"""The API's port; 0 is any free one, which the log names."""
 
-HANDLER = Setting(
-    "ORDERS_HANDLER",
-    text("package.module:callable"),
-    default=None,
-    meaning="the function that works on an order, looked for in the current folder too;"
-    " unset, work is simulated",
-)
-SIMULATED_SECONDS = Setting(
-    "ORDERS_SIMULATED_SECONDS",
-    seconds(0, 86_400),
-    default=2.0,
-    meaning="how long the simulated handler takes for an order; the metrics' estimate uses it until an order"
-    " has completed",
-)
-MAX_ATTEMPTS = Setting(
-    "ORDERS_MAX_ATTEMPTS",
-    whole_number(1, 1000),
-    default=5,
-    meaning="attempts before an order fails, and those that a redrive grants",
-)
-BACKOFF_SECONDS = Setting(
-    "ORDERS_BACKOFF_SECONDS",
-    seconds(0, 600),
-    default=10.0,
-    meaning="pause before the second attempt; it doubles each time, to ten minutes at most",
-)
-TIMEOUT_SECONDS = Setting(
-    "ORDERS_TIMEOUT_SECONDS",
-    seconds(0.01, 86_400),
-    default=None,
-    meaning="how long one attempt may take; unset, there is no limit",
-)
-HANDLER_CONNECTIONS = Setting(
-    "ORDERS_HANDLER_CONNECTIONS",
-    whole_number(1, 10),
-    default=10,
-    meaning="connections for handlers' transactions, never more than `ORDERS_CONCURRENCY`",
-)
+API_PROCESSES = Setting("ORDERS_API_PROCESSES", whole_number(1, 64), default=1)
+"""Processes that answer on the API's port; one that dies is replaced."""
 
-LOG_FORMAT = Setting(
-    "ORDERS_LOG_FORMAT",
-    choice("text", "json"),
-    default="text",
-    meaning="the form of each line of the log",
-)
+CONCURRENCY = Setting("ORDERS_CONCURRENCY", whole_number(1, 1000), default=1)
+"""Orders that one worker works on at once; 1 is strictly one after another."""
 
-GROUPS: Mapping[str, tuple[Setting[object], ...]] = {
-    "Database": (DATABASE_URL,),
-    "API": (HOST, PORT, API_PROCESSES),
-    "Worker": (CONCURRENCY, POLL_SECONDS, LEASE_SECONDS, SHUTDOWN_SECONDS, HEALTH_PORT),
-    "Handler": (
-        HANDLER,
-        SIMULATED_SECONDS,
-        MAX_ATTEMPTS,
-        BACKOFF_SECONDS,
-        TIMEOUT_SECONDS,
-        HANDLER_CONNECTIONS,
-    ),
-    "Logs": (LOG_FORMAT,),
-}
-"""All settings, by what they are about."""
+POLL_SECONDS = Setting("ORDERS_POLL_SECONDS", seconds(0.01, 1), default=1.0)
+"""How long a free worker waits at most before it looks for orders again."""
+
+LEASE_SECONDS = Setting("ORDERS_LEASE_SECONDS", seconds(1, 3600), default=10.0)
+"""How long a silent worker counts as alive."""
+
+SHUTDOWN_SECONDS = Setting("ORDERS_SHUTDOWN_SECONDS", seconds(0, 86_400), default=30.0)
+"""How long a stopping worker waits for its handlers before it hands their orders back."""
+
+HEALTH_PORT = Setting("ORDERS_HEALTH_PORT", whole_number(0, 65_535), default=None)
+"""The port of a worker's probes, on `ORDERS_HOST`; 0 is any free one, which the log names; unset, there
+are no probes."""
+
+HANDLER = Setting("ORDERS_HANDLER", text("package.module:callable"), default=None)
+"""The function that works on an order, looked for in the current folder too; unset, work is simulated."""
+
+SIMULATED_SECONDS = Setting("ORDERS_SIMULATED_SECONDS", seconds(0, 86_400), default=2.0)
+"""How long the simulated handler takes for an order; the metrics' estimate uses it until an order has
+completed."""
+
+MAX_ATTEMPTS = Setting("ORDERS_MAX_ATTEMPTS", whole_number(1, 1000), default=5)
+"""Attempts before an order fails, and those that a redrive grants."""
+
+BACKOFF_SECONDS = Setting("ORDERS_BACKOFF_SECONDS", seconds(0, 600), default=10.0)
+"""Pause before the second attempt; it doubles each time, to ten minutes at most."""
+
+TIMEOUT_SECONDS = Setting("ORDERS_TIMEOUT_SECONDS", seconds(0.01, 86_400), default=None)
+"""How long one attempt may take; unset, there is no limit."""
+
+HANDLER_CONNECTIONS = Setting("ORDERS_HANDLER_CONNECTIONS", whole_number(1, 10), default=10)
+"""Connections for handlers' transactions, never more than `ORDERS_CONCURRENCY`."""
+
+LOG_FORMAT = Setting("ORDERS_LOG_FORMAT", choice("text", "json"), default="text")
+"""The form of each line of the log."""

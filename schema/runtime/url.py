@@ -5,29 +5,26 @@ import re
 import psycopg
 from psycopg import conninfo
 
-from schema.errors import SettingError
+URL_EXPECTED = "a URL such as postgresql://user:password@host:5432/orders"
 
 
-def checked_url(name: str, value: str) -> str:
-    """Return `value` in libpq's form if it is a connection string, else raise a `SettingError`.
+def parse(value: str) -> str:
+    """Return `value` in libpq's form if it is a connection string, else raise `ValueError`.
 
-    SQLAlchemy's `postgresql+psycopg://` is accepted too. The error shows no password.
+    SQLAlchemy's `postgresql+psycopg://` is accepted too.
     """
     url = value.replace("postgresql+psycopg://", "postgresql://", 1)
     try:
         given = conninfo.conninfo_to_dict(url)
-    except (psycopg.ProgrammingError, UnicodeError):  # the latter for bytes that are no UTF-8
-        given = {}
+    except psycopg.ProgrammingError as error:
+        raise ValueError from error
     ports = str(given.get("port", "5432")).split(",")
     if not given or not all(re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65_536 for port in ports):
-        raise SettingError(name, _masked(value), URL_EXPECTED)
+        raise ValueError
     return url
 
 
-URL_EXPECTED = "expected a URL such as postgresql://user:password@host:5432/orders"
-
-
-def _masked(value: str) -> str:
+def masked(value: str) -> str:
     """Hide what stands where a password may stand, also in a string that is no URL."""
     hidden = re.sub(_HIDDEN, r"\1***", value, flags=re.IGNORECASE | re.DOTALL)
     hidden = re.sub(r"((?://)?[^:/]*:)(?!//).*@", r"\1***@", hidden, flags=re.DOTALL)

@@ -2,16 +2,16 @@ import pytest
 
 from orders_api.config import ApiConfig
 from schema.errors import SettingError
-from schema.runtime.config import DatabaseConfig, ServiceConfig
 
 
 def test_defaults_work_on_a_laptop() -> None:
     assert ApiConfig.from_environment({}) == ApiConfig(
-        service=ServiceConfig(host="127.0.0.1", port=8000),
+        host="127.0.0.1",
+        port=8000,
         processes=1,
         simulated_seconds=2,
         log_format="text",
-        database=DatabaseConfig(url=None),
+        database_url=None,
     )
 
 
@@ -28,11 +28,12 @@ def test_every_setting_is_read() -> None:
     config = ApiConfig.from_environment(environment)
 
     assert config == ApiConfig(
-        service=ServiceConfig(host="::1", port=9000),
+        host="::1",
+        port=9000,
         processes=4,
         simulated_seconds=0.01,
         log_format="json",
-        database=DatabaseConfig(url="postgresql://db/orders"),
+        database_url="postgresql://db/orders",
     )
 
 

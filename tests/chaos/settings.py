@@ -11,12 +11,23 @@ from tests import pooler
 from tests.chaos.broken import DEFECTS
 from tests.chaos.faults import FAULTS as KINDS
 
-DURATION = Setting("DURATION", seconds(1, 86_400), default=60.0, meaning="how long faults are made")
-SEED = Setting("SEED", whole_number(0, 10**15), default=None, meaning="decides the faults; unset, drawn")
-BREAK = Setting("BREAK", choice(*DEFECTS), default="", meaning="the defect to seed")
-FAULTS = Setting("FAULTS", text("none, or kinds of fault"), default="", meaning="unset, all kinds")
-POOLER = Setting("POOLER", choice("pgbouncer"), default="", meaning="what stands before the database")
-REPORT = Setting("REPORT", text("a path"), default=None, meaning="where the report goes")
+DURATION = Setting("DURATION", seconds(1, 86_400), default=60.0)
+"""How long faults are made."""
+
+SEED = Setting("SEED", whole_number(0, 10**15), default=None)
+"""Decides the faults; unset, drawn."""
+
+BREAK = Setting("BREAK", choice(*DEFECTS), default="")
+"""The defect to seed."""
+
+FAULTS = Setting("FAULTS", text("none, or kinds of fault"), default="")
+"""Unset, all kinds."""
+
+POOLER = Setting("POOLER", choice("pgbouncer"), default="")
+"""What stands before the database."""
+
+REPORT = Setting("REPORT", text("a path"), default=None)
+"""Where the report goes."""
 
 
 @dataclass(frozen=True, slots=True)

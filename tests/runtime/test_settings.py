@@ -8,17 +8,15 @@ from orders_api.config import ApiConfig
 from orders_worker.config import WorkerConfig
 from schema.errors import SettingError
 from schema.runtime import settings
-from schema.runtime.config import DatabaseConfig
 from schema.runtime.settings import Setting
-from schema.runtime.url import checked_url
 
 ROOT = Path(__file__).parents[2]
 
-NUMBER = Setting("N", settings.whole_number(1, 1000), default=5, meaning="")
-SECONDS = Setting("N", settings.seconds(0, 600), default=2.5, meaning="")
-CHOICE = Setting("N", settings.choice("text", "json"), default="text", meaning="")
-TEXT = Setting("N", settings.text("anything"), default="default", meaning="")
-UNLIMITED = Setting("N", settings.seconds(0, 600), default=None, meaning="")
+NUMBER = Setting("N", settings.whole_number(1, 1000), default=5)
+SECONDS = Setting("N", settings.seconds(0, 600), default=2.5)
+CHOICE = Setting("N", settings.choice("text", "json"), default="text")
+TEXT = Setting("N", settings.text("anything"), default="default")
+UNLIMITED = Setting("N", settings.seconds(0, 600), default=None)
 
 
 @pytest.mark.parametrize(
@@ -89,11 +87,12 @@ def test_bounds_are_what_is_expected(setting: Setting[object], words: str) -> No
     ],
 )
 def test_libpq_s_connection_strings_are_taken_as_they_are(value: str) -> None:
-    assert checked_url("DATABASE_URL", value) == value
+    assert settings.DATABASE_URL.read({"DATABASE_URL": value}) == value
 
 
 def test_sqlalchemy_s_form_of_a_url_is_taken_too() -> None:
-    assert checked_url("DATABASE_URL", "postgresql+psycopg://ada@db/orders") == "postgresql://ada@db/orders"
+    url = "postgresql+psycopg://ada@db/orders"
+    assert settings.DATABASE_URL.read({"DATABASE_URL": url}) == "postgresql://ada@db/orders"
 
 
 @pytest.mark.parametrize(
@@ -123,26 +122,20 @@ def test_sqlalchemy_s_form_of_a_url_is_taken_too() -> None:
 )
 def test_malformed_url_is_shown_without_its_password(value: str, shown: str) -> None:
     with pytest.raises(SettingError) as raised:
-        checked_url("DATABASE_URL", value)
+        settings.DATABASE_URL.read({"DATABASE_URL": value})
 
     assert str(raised.value).startswith(f"DATABASE_URL is {shown!r}: expected a URL")
 
 
 def test_database_of_the_environment_is_its_url_or_the_embedded_one() -> None:
-    assert DatabaseConfig.from_environment({}).url is None
-    assert DatabaseConfig.from_environment({"DATABASE_URL": "  "}).url is None
+    assert settings.DATABASE_URL.read({}) is None
+    assert settings.DATABASE_URL.read({"DATABASE_URL": "  "}) is None
     url = "postgresql://127.0.0.1/orders"
-    assert DatabaseConfig.from_environment({"DATABASE_URL": f" {url} "}).url == url
-    assert DatabaseConfig.from_environment({"DATABASE_URL": url}).url == url
+    assert settings.DATABASE_URL.read({"DATABASE_URL": f" {url} "}) == url
+    assert settings.DATABASE_URL.read({"DATABASE_URL": url}) == url
 
 
 DECLARED = [each for each in vars(settings).values() if isinstance(each, Setting)]
-
-
-def test_every_setting_stands_in_one_group() -> None:
-    grouped = [each for group in settings.GROUPS.values() for each in group]
-
-    assert sorted(each.name for each in grouped) == sorted(each.name for each in DECLARED)
 
 
 def test_every_setting_is_read_by_the_api_or_a_worker() -> None:

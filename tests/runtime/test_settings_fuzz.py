@@ -11,8 +11,7 @@ from psycopg import conninfo
 from orders_api.config import ApiConfig
 from orders_worker.config import WorkerConfig
 from schema.errors import SettingError
-from schema.runtime.config import DatabaseConfig
-from schema.runtime.url import checked_url
+from schema.runtime.settings import DATABASE_URL
 
 Config = TypeVar("Config")
 
@@ -88,8 +87,8 @@ def test_api_has_settings_within_their_ranges_or_names_the_wrong_one(environment
     config = read(ApiConfig.from_environment, environment)
 
     if config is not None:
-        assert 0 <= config.service.port <= 65_535
-        assert config.service.host.strip()
+        assert 0 <= config.port <= 65_535
+        assert config.host.strip()
         assert 0 <= config.simulated_seconds <= 86_400
         assert config.log_format in {"text", "json"}
 
@@ -101,10 +100,10 @@ def test_api_has_settings_within_their_ranges_or_names_the_wrong_one(environment
 @example("port=٣")
 @example("postgresql://ada:%a0@db/orders")
 def test_database_url_is_one_that_libpq_reads_or_is_named(url: str) -> None:
-    config = read(DatabaseConfig.from_environment, {"DATABASE_URL": url})
+    found = read(DATABASE_URL.read, {"DATABASE_URL": url})
 
-    if config is not None and config.url is not None:
-        given_ports = conninfo.conninfo_to_dict(config.url).get("port", "5432")
+    if found is not None:
+        given_ports = conninfo.conninfo_to_dict(found).get("port", "5432")
         assert all(re.fullmatch("[0-9]+", port) for port in str(given_ports).split(","))
 
 
@@ -137,7 +136,7 @@ def test_password_in_a_wrong_database_url_is_never_shown(url: str, password: str
 def refusal(url: str) -> str:
     """Return what is said against a URL; an @ in the password may make it one that libpq reads."""
     try:
-        checked_url("DATABASE_URL", url)
+        DATABASE_URL.read({"DATABASE_URL": url})
     except SettingError as error:
         return str(error)
     return ""

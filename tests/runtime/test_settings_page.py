@@ -1,6 +1,8 @@
 """The page of the settings says what the code declares, and when to change each."""
 
+import ast
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,31 +12,41 @@ from schema.runtime import settings
 from schema.runtime.settings import Setting
 
 PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
-SECTIONS = dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", PAGE, re.MULTILINE))
+DECLARED = {name: each for name, each in vars(settings).items() if isinstance(each, Setting)}
 
 
-def row(setting: Setting[object]) -> str:
+def meanings() -> dict[str, str]:
+    """The docstring below each constant, as it stands in the page: without a capital and a full stop."""
+    statements = ast.parse(Path(settings.__file__).read_text()).body
+    return {
+        ast.unparse(assigned.targets[0]): lowered(" ".join(ast.literal_eval(words.value).split()))
+        for assigned, words in pairwise(statements)
+        if isinstance(assigned, ast.Assign) and isinstance(words, ast.Expr)
+    }
+
+
+def lowered(sentence: str) -> str:
+    return sentence[0].lower() + sentence[1:].removesuffix(".")
+
+
+def row(setting: Setting[object], meaning: str) -> str:
     default = setting.default
     shown = "unset" if default is None else f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
-    return f"| `{setting.name}` | {shown} | {setting.kind.expected} | {setting.meaning} |"
+    return f"| `{setting.name}` | {shown} | {setting.kind.expected} | {meaning} |"
 
 
-def test_page_has_a_section_for_each_group() -> None:
-    assert list(SECTIONS) == list(settings.GROUPS)
+def test_tables_say_what_the_code_declares_in_its_order() -> None:
+    said = meanings()
+
+    rows = re.findall(r"^\| `.*", PAGE, re.MULTILINE)
+
+    assert rows == [row(setting, said[name]) for name, setting in DECLARED.items()]
 
 
-@pytest.mark.parametrize("group", settings.GROUPS)
-def test_table_of_a_group_says_what_the_code_declares(group: str) -> None:
-    _, _, *rows = re.findall(r"^\|.*", SECTIONS[group], re.MULTILINE)
+def test_page_says_when_to_change_each_setting() -> None:
+    advised = re.findall(r"^- `([A-Z_]+)`: \w.+", PAGE, re.MULTILINE)
 
-    assert rows == [row(setting) for setting in settings.GROUPS[group]]
-
-
-@pytest.mark.parametrize("group", settings.GROUPS)
-def test_page_says_when_to_change_each_setting(group: str) -> None:
-    advised = re.findall(r"^- `([A-Z_]+)`: \w.+", SECTIONS[group], re.MULTILINE)
-
-    assert advised == [setting.name for setting in settings.GROUPS[group]]
+    assert advised == [setting.name for setting in DECLARED.values()]
 
 
 def test_refusal_that_the_page_shows_is_the_one_that_a_worker_prints() -> None:
