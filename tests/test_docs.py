@@ -28,10 +28,10 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def names(page: str, section: str) -> set[str]:
-    """What the first column of a section's tables names."""
-    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", TEXTS[page], re.MULTILINE | re.DOTALL)
-    return set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE))
+def names(page: str, column: str) -> set[str]:
+    """What the first column names in the page's one table where that has this heading."""
+    ((_, rows),) = re.findall(rf"^\| {column} \|.*\n(\|.*\n)((?:\|.*\n)+)", TEXTS[page], re.MULTILINE)
+    return set(re.findall(r"^\| `(\w+)` \|", rows, re.MULTILINE))
 
 
 @pytest.mark.parametrize("page", TEXTS)
@@ -61,14 +61,21 @@ def test_readme_is_short_and_links_every_page() -> None:
     assert [page for page in TEXTS if page != "README.md" and f"]({page})" not in readme] == []
 
 
-def test_operations_say_what_to_do_about_every_error_in_the_log() -> None:
-    assert names("docs/operations.md", "The log") == sources(r'_log\.error\(\s*"(\w+)"', CODE)
+@pytest.mark.parametrize("level", ["ERROR", "WARNING"])
+def test_operations_say_what_to_do_about_every_event_at_a_level_that_asks_for_it(level: str) -> None:
+    events = sources(rf'_log\.{level.lower()}\(\s*"(\w+)"', CODE)
+
+    assert names("docs/operations.md", level) == events
+
+
+def test_every_such_event_is_named_where_it_is_logged() -> None:
+    assert sources(r'_log\.(?:error|warning)\(\s*(?!")\S+', CODE) == set()
 
 
 def test_operations_say_what_to_do_about_every_reason_to_be_unhealthy() -> None:
     reasons = sources(r'"([a-z]+_[a-z_]+)"', [ROOT / "orders_worker" / "health" / "reasons.py"])
 
-    assert names("docs/operations.md", "Health") == reasons
+    assert names("docs/operations.md", "reason") == reasons
 
 
 def test_page_of_the_mutations_has_each_of_them() -> None:
