@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from schema.errors import (
-    DatabaseError,
     DatabaseUnavailableError,
     OrdersError,
     OutcomeUnknownError,
     SettingError,
     StartError,
+    StatementRefusedError,
 )
 from schema.runtime.connection import Connection
 
@@ -28,17 +28,22 @@ def exit_status(main: Callable[[], int]) -> int:
     """Run `main` and return its exit status; a bad setting is 2, any other error of ours 1, each one line."""
     try:
         return main()
-    except SettingError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except DatabaseError as error:
-        print(f"the database refuses this program: {error}", file=sys.stderr)
-        return 1
     except OrdersError as error:
-        print(error, file=sys.stderr)
-        return 1
+        print(_explained(error), file=sys.stderr)
+        return 2 if isinstance(error, SettingError) else 1
     except KeyboardInterrupt:
         return 130
+
+
+def _explained(error: OrdersError) -> str:
+    """Say of a database's words, which are anything, what they are about."""
+    if isinstance(error, StatementRefusedError):
+        return f"the database refuses this program: {error}"
+    if isinstance(error, DatabaseUnavailableError):
+        return f"the database is unavailable: {error}"
+    if isinstance(error, OutcomeUnknownError):
+        return f"the connection to the database was lost: {error}"
+    return str(error)
 
 
 def refuse_arguments(program: str, description: str) -> None:

@@ -2,7 +2,14 @@
 
 import pytest
 
-from schema.errors import StatementRefusedError
+from schema.errors import (
+    DatabaseUnavailableError,
+    OrdersError,
+    OutcomeUnknownError,
+    SettingError,
+    StartError,
+    StatementRefusedError,
+)
 from schema.runtime import startup
 from schema.runtime.connection import Connection
 
@@ -36,3 +43,32 @@ def test_database_that_refuses_a_program_is_not_waited_for(database_url: str) ->
         startup.first(database_url, name="test", work=work)
 
     assert len(tries) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (SettingError("ORDERS_PORT", "x", "expected a number"), 2, "ORDERS_PORT is 'x': expected a number"),
+        (StartError("run `orders migrate`"), 1, "run `orders migrate`"),
+        (
+            StatementRefusedError("RaiseException: no"),
+            1,
+            "the database refuses this program: RaiseException: no",
+        ),
+        (
+            DatabaseUnavailableError("QueryCanceled: slow"),
+            1,
+            "the database is unavailable: QueryCanceled: slow",
+        ),
+        (OutcomeUnknownError("server closed"), 1, "the connection to the database was lost: server closed"),
+    ],
+)
+def test_error_that_ends_a_program_is_one_line_and_its_status(
+    error: OrdersError, status: int, line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> int:
+        raise error
+
+    assert startup.exit_status(main) == status
+
+    assert capfd.readouterr().err == f"{line}\n"
