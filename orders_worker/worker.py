@@ -73,7 +73,7 @@ class Worker:
         housekeeping = Housekeeping(url, on_orders=wake, worker_id=self._worker_id)
         health = Health(
             rounds=self._dispatcher.rounds,
-            exchange=self._exchanger.database.watchdog,
+            exchange=self._exchanger.watchdog,
             claiming=self._exchanger.claiming,
             heartbeat=heartbeat.watchdog,
             housekeeping=housekeeping.watchdog,

@@ -56,7 +56,7 @@ class Dispatcher:
             self.rounds.beat()
             if self._is_due():
                 self._turn()
-            self._database.watchdog.expect(when=self._waits_for_the_database())
+            self._exchanger.watchdog.expect(when=self._waits_for_the_database())
             self._collect(self._pause())
             self._give_up_overdue()
             self._shutdown.advance()

@@ -40,7 +40,8 @@ class Exchanger:
 
     A claim leaves `claims` only when the database has its end or says that it is lost: what has ended while
     the database is away waits in `finished`. `register` enters a new worker when this one was declared dead.
-    `claiming` is overdue when orders are in line and slots are free, but no claim takes hold.
+    `watchdog` is beaten by each turn that the database answers; `claiming` is overdue when orders are in line
+    and slots are free, but no claim takes hold.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Exchanger:
         self.slots = slots
         connect = functools.partial(Connection.open, url, name="orders-dispatcher")
         self.database = Reconnecting(connect, name="dispatcher", ceiling_seconds=RETRY_SECONDS)
+        self.watchdog = Watchdog()
         self.claiming = Watchdog(resting=True)
         self._settings = settings
         self._register = register
@@ -69,6 +71,7 @@ class Exchanger:
 
         On a failure everything is kept for the next turn.
         """
+        self.watchdog.expect(when=True)
         try:
             connection = self.database.connection()
             if self.claims.dead:
@@ -86,7 +89,7 @@ class Exchanger:
         else:
             self._was_refused = False
             self.database.succeeded()
-            self.database.watchdog.beat()
+            self.watchdog.beat()
         self.finished.report_unwritten()
         return filled
 
@@ -102,6 +105,7 @@ class Exchanger:
         if isinstance(error, StatementRefusedError):
             self._was_refused = True
             _log.error("statement_refused", error=error)
+        self.watchdog.fail(error)
         self.database.failed(error)
         # The lost answer may have brought claims. Recover them when the database is back, and once more when
         # the statement can't commit any later.

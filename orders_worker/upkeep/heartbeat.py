@@ -36,13 +36,11 @@ class Heartbeat:
         self._holder: Connection | None = None
         self.watchdog = Watchdog(patience_seconds=self._interval + LATE_SECONDS)
         connect = functools.partial(Connection.open, url, name="orders-heartbeat", reply_seconds=3)
-        self._database = Reconnecting(
-            connect, name="heartbeat", ceiling_seconds=RETRY_SECONDS, watchdog=self.watchdog
-        )
+        self._database = Reconnecting(connect, name="heartbeat", ceiling_seconds=RETRY_SECONDS)
         self.loop = Loop(
             "orders-heartbeat",
             self._turn,
-            failed=self._database.failed,
+            failed=self._failed,
             ended=self._database.close,
             pause=Waker(lambda: self._database.current),
         )
@@ -66,6 +64,10 @@ class Heartbeat:
         if beat.renewed and (connection is self._holder or not connection.direct):
             return self._interval
         return min(self._interval, RETRY_SECONDS)
+
+    def _failed(self, error: Exception) -> float:
+        self.watchdog.fail(error)
+        return self._database.failed(error)
 
     def _session(self, worker_id: str) -> Connection:
         """Return a connection that holds the session lock of `worker_id`, if it can hold one."""

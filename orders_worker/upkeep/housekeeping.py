@@ -32,9 +32,7 @@ class Housekeeping:
         self._warned = False
         self._tick_at = 0.0
         connect = functools.partial(Connection.open, url, name="orders-housekeeping")
-        self._database = Reconnecting(
-            connect, name="housekeeping", ceiling_seconds=RETRY_SECONDS, watchdog=self.watchdog
-        )
+        self._database = Reconnecting(connect, name="housekeeping", ceiling_seconds=RETRY_SECONDS)
         self.loop = Loop(
             "orders-housekeeping",
             self._turn,
@@ -58,6 +56,7 @@ class Housekeeping:
 
     def _failed(self, error: Exception) -> float:
         self._chores.detector.blind()
+        self.watchdog.fail(error)
         return self._database.failed(error)
 
     def _prepare(self, connection: Connection) -> None:

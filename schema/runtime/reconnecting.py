@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from schema.runtime import logs
 from schema.runtime.connection import Connection
-from schema.runtime.watchdog import Watchdog
 
 FIRST_PAUSE_SECONDS = 0.1
 
@@ -17,7 +16,7 @@ class Reconnecting:
     """Keeps one connection. After failures the pauses between tries double up to `ceiling_seconds`.
 
     Logs `connection_lost` at the first failure and `connection_back` at the first success after it, with its
-    `name`. From each use on `watchdog` expects a beat, which the owner gives when its work is done.
+    `name`.
     """
 
     def __init__(
@@ -26,7 +25,6 @@ class Reconnecting:
         *,
         name: str,
         ceiling_seconds: float,
-        watchdog: Watchdog | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = connect
@@ -35,7 +33,6 @@ class Reconnecting:
         self._clock = clock
         self._connection: Connection | None = None
         self._failures = 0
-        self.watchdog = watchdog or Watchdog(clock=clock)
         self.retry_at = 0.0
 
     @property
@@ -50,7 +47,6 @@ class Reconnecting:
 
     def connection(self) -> Connection:
         """Return the connection; open one if there is none or it is closed."""
-        self.watchdog.expect(when=True)
         if self._connection is None or self._connection.closed:
             self._connection = self._connect()
         return self._connection
@@ -59,7 +55,6 @@ class Reconnecting:
         """Close the connection after a failure; return how many seconds to pause before the next try."""
         if not self.broken:
             _log.warning("connection_lost", connection=self._name, error=error)
-        self.watchdog.fail(error)
         self.close()
         doubled = min(FIRST_PAUSE_SECONDS * 2.0**self._failures, self._ceiling_seconds)
         pause = doubled * random.uniform(0.5, 1)  # noqa: S311 - jitter

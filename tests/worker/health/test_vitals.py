@@ -7,16 +7,20 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
 
 from orders_worker.attempt.pool import HandlerPool
+from orders_worker.dispatch.claims import Claims
+from orders_worker.dispatch.exchanger import Exchanger
 from orders_worker.health.monitor import Monitor
 from orders_worker.health.probes import Probes
 from orders_worker.health.reasons import Health
 from schema.errors import DatabaseUnavailableError, StatementRefusedError
+from schema.queue.workers import Registration
 from schema.runtime import driver_errors
 from schema.runtime.connection import Connection
 from schema.runtime.listening import bind
@@ -236,17 +240,23 @@ def test_error_that_has_read_only_among_its_words_is_no_sign_of_a_read_only_serv
     assert patient.reasons == ["exchange_stalled"]
 
 
-def test_dispatcher_that_rested_awaits_an_answer_as_soon_as_it_uses_its_connection() -> None:
+def test_turn_after_a_rest_awaits_an_answer_before_it_uses_its_connection() -> None:
+    expected = []
+
     def connect() -> Connection:
+        expected.append(not exchanger.watchdog.resting)
         raise DatabaseUnavailableError
 
-    database = Reconnecting(connect, name="test", ceiling_seconds=2)
-    database.watchdog.expect(when=False)
+    unused: Any = None
+    claims = Claims(Registration("w", datetime.now(UTC)))
+    exchanger = Exchanger(claims, unused, url="", settings=unused, register=unused)
+    exchanger.database = Reconnecting(connect, name="test", ceiling_seconds=2)
+    exchanger.watchdog.expect(when=False)
 
-    with pytest.raises(DatabaseUnavailableError):
-        database.connection()
+    exchanger.turn(lambda: 0)
 
-    assert not database.watchdog.resting
+    assert expected == [True]
+    assert isinstance(exchanger.watchdog.error, DatabaseUnavailableError)
 
 
 def test_pool_of_connections_is_at_rest_unless_somebody_waits_for_one(
