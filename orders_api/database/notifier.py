@@ -35,11 +35,7 @@ class Notifier:
         self._wanted = False
         self._fold_at = 0.0
         self._loop = Loop(
-            "orders-notifier",
-            self._turn,
-            failed=self._failed,
-            ended=self._database.close,
-            pause=Waker(),
+            "orders-notifier", self._turn, failed=self._failed, ended=self._database.close, pause=Waker()
         )
 
     def __enter__(self) -> Self:

@@ -140,13 +140,9 @@ class Connection(DriverConnection):
         return row
 
     @contextlib.contextmanager
-    def transaction(
-        self,
-        savepoint_name: str | None = None,
-        force_rollback: bool = False,  # noqa: FBT001, FBT002 - psycopg's
-    ) -> Iterator[psycopg.Transaction]:
+    def transaction(self, *arguments: Any, **named: Any) -> Iterator[psycopg.Transaction]:
         """Begin a transaction or savepoint; commit it at the end, or roll it back when the block raises."""
-        with self._translating(), super().transaction(savepoint_name, force_rollback) as transaction:
+        with self._translating(), super().transaction(*arguments, **named) as transaction:
             yield transaction
 
     def copy_in(self, statement: str, blocks: Iterable[str]) -> int:

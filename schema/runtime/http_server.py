@@ -23,7 +23,6 @@ next. Without the pause the first process to wake takes every client that connec
 stay connected, the other processes have nothing to do."""
 
 _BACKLOG = 1024
-_CLEANUP_SECONDS = 30
 
 
 class HttpServer:
@@ -52,7 +51,7 @@ class HttpServer:
             map=self._channels,
             sockets=[listener],
             backlog=_BACKLOG,
-            cleanup_interval=min(limits["channel_timeout"], _CLEANUP_SECONDS),
+            cleanup_interval=min(limits["channel_timeout"], 30),
             ident=None,
             # select() knows no file descriptor past 1,023.
             asyncore_use_poll=True,

@@ -15,11 +15,9 @@ import traceback
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Literal
 from uuid import UUID
 
 Field = str | int | float | UUID | None
-Format = Literal["text", "json"]
 
 _bound: ContextVar[Mapping[str, Field]] = ContextVar("bound")
 _NOTHING: Mapping[str, Field] = {}
@@ -92,8 +90,7 @@ class _TextLines(logging.Formatter):
     """`2031-05-01T12:00:00.123Z INFO order_submitted order_id=… request_id=…`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        words = [_time(record), record.levelname, *_event(record)]
-        words += [f"{name}={_word(value)}" for name, value in _fields(record).items()]
+        words = [*_head(record), *(f"{name}={_word(value)}" for name, value in _fields(record).items())]
         return " ".join(words) + "".join(f"\n  {line}" for line in _trace(record))
 
 
@@ -101,24 +98,20 @@ class _JsonLines(logging.Formatter):
     """The same as one JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, object] = {"time": _time(record), "level": record.levelname}
-        line["event"] = " ".join(_event(record))
+        line: dict[str, object] = dict(zip(("time", "level", "event"), _head(record), strict=True))
         line.update(_fields(record))
         if trace := _trace(record):
             line["trace"] = trace
         return json.dumps(line, default=str)
 
 
-def _time(record: logging.LogRecord) -> str:
-    moment = datetime.fromtimestamp(record.created, UTC)
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
-
-
-def _event(record: logging.LogRecord) -> list[str]:
-    """Our events stand for themselves; a library's message is led by the name of its logger."""
-    if isinstance(record, _Event):
-        return [record.msg]
-    return [f"{record.name}:", " ".join(record.getMessage().splitlines())]
+def _head(record: logging.LogRecord) -> tuple[str, str, str]:
+    """Return time, level and event; a library's message is led by the name of its logger."""
+    time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    event = record.msg
+    if not isinstance(record, _Event):
+        event = f"{record.name}: {' '.join(record.getMessage().splitlines())}"
+    return time.removesuffix("+00:00") + "Z", record.levelname, event
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, Field]:

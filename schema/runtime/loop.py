@@ -21,10 +21,6 @@ class Pause(Protocol):
         """Release what it waits with. No thread may wait any more."""
 
 
-def _nothing() -> None:
-    """Do nothing."""
-
-
 class Loop:
     """Runs `turn` again and again; it returns how many seconds to pause before the next turn.
 
@@ -39,7 +35,7 @@ class Loop:
         *,
         failed: Callable[[Exception], float],
         pause: Pause,
-        ended: Callable[[], None] = _nothing,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         self._turn = turn
         self._failed = failed

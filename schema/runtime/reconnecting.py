@@ -15,8 +15,8 @@ _log = logs.Log(__name__)
 class Reconnecting:
     """Keeps one connection. After failures the pauses between tries double up to `ceiling_seconds`.
 
-    Logs `connection_lost` at the first failure and `connection_back` at the first success after it, with its
-    `name`.
+    `current` is the connection, None while there is none. Logs `connection_lost` at the first failure and
+    `connection_back` at the first success after it, with its `name`.
     """
 
     def __init__(
@@ -31,14 +31,9 @@ class Reconnecting:
         self._name = name
         self._ceiling_seconds = ceiling_seconds
         self._clock = clock
-        self._connection: Connection | None = None
+        self.current: Connection | None = None
         self._failures = 0
         self.retry_at = 0.0
-
-    @property
-    def current(self) -> Connection | None:
-        """The connection, None while there is none."""
-        return self._connection
 
     @property
     def broken(self) -> bool:
@@ -47,9 +42,9 @@ class Reconnecting:
 
     def connection(self) -> Connection:
         """Return the connection; open one if there is none or it is closed."""
-        if self._connection is None or self._connection.closed:
-            self._connection = self._connect()
-        return self._connection
+        if self.current is None or self.current.closed:
+            self.current = self._connect()
+        return self.current
 
     def failed(self, error: Exception) -> float:
         """Close the connection after a failure; return how many seconds to pause before the next try."""
@@ -70,6 +65,6 @@ class Reconnecting:
 
     def close(self) -> None:
         """Close the connection, if there is one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self.current is not None:
+            self.current.close()
+            self.current = None

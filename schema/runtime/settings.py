@@ -48,11 +48,6 @@ class Setting(Generic[Value_co]):
             raise SettingError(self.name, self.kind.show(value), f"expected {self.kind.expected}") from None
 
 
-def text(expected: str) -> Kind[str]:
-    """Take any text. `expected` is for the reader: the code that uses the value checks it."""
-    return Kind(expected, str)
-
-
 def choice(*choices: str) -> Kind[str]:
     """Take one of `choices`."""
 
@@ -90,7 +85,7 @@ def seconds(low: float, high: float) -> Kind[float]:
 DATABASE_URL = Setting("DATABASE_URL", Kind(url.URL_EXPECTED, url.parse, show=url.masked), default=None)
 """The database, any PostgreSQL from 15 on; unset, the embedded one of this checkout."""
 
-HOST = Setting("ORDERS_HOST", text("a name or address of this machine"), default="127.0.0.1")
+HOST = Setting("ORDERS_HOST", Kind("a name or address of this machine", str), default="127.0.0.1")
 """Where the API listens, and a worker's probes."""
 
 PORT = Setting("ORDERS_PORT", whole_number(0, 65_535), default=8000)
@@ -115,7 +110,7 @@ HEALTH_PORT = Setting("ORDERS_HEALTH_PORT", whole_number(0, 65_535), default=Non
 """The port of a worker's probes, on `ORDERS_HOST`; 0 is any free one, which the log names; unset, there
 are no probes."""
 
-HANDLER = Setting("ORDERS_HANDLER", text("package.module:callable"), default=None)
+HANDLER = Setting("ORDERS_HANDLER", Kind("package.module:callable", str), default=None)
 """The function that works on an order, looked for in the current folder too; unset, work is simulated."""
 
 SIMULATED_SECONDS = Setting("ORDERS_SIMULATED_SECONDS", seconds(0, 86_400), default=2.0)

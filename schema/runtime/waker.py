@@ -8,10 +8,6 @@ from collections.abc import Callable
 from schema.runtime.connection import Connection
 
 
-def _no_connection() -> None:
-    """Return no connection."""
-
-
 class Waker:
     """A self-pipe: a thread waits for it and for data on its connection at the same time.
 
@@ -19,7 +15,7 @@ class Waker:
     before the wait ends count as one.
     """
 
-    def __init__(self, connection: Callable[[], Connection | None] = _no_connection) -> None:
+    def __init__(self, connection: Callable[[], Connection | None] = lambda: None) -> None:
         self._connection = connection
         self._inside, self._outside = socket.socketpair()
         self._inside.settimeout(0)

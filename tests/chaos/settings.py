@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schema.errors import SettingError
-from schema.runtime.settings import Environment, Setting, choice, seconds, text, whole_number
+from schema.runtime.settings import Environment, Kind, Setting, choice, seconds, whole_number
 from tests import pooler
 from tests.chaos.broken import DEFECTS
 from tests.chaos.faults import FAULTS as KINDS
@@ -20,13 +20,13 @@ SEED = Setting("SEED", whole_number(0, 10**15), default=None)
 BREAK = Setting("BREAK", choice(*DEFECTS), default="")
 """The defect to seed."""
 
-FAULTS = Setting("FAULTS", text("none, or kinds of fault"), default="")
+FAULTS = Setting("FAULTS", Kind("none, or kinds of fault", str), default="")
 """Unset, all kinds."""
 
 POOLER = Setting("POOLER", choice("pgbouncer"), default="")
 """What stands before the database."""
 
-REPORT = Setting("REPORT", text("a path"), default=None)
+REPORT = Setting("REPORT", Kind("a path", str), default=None)
 """Where the report goes."""
 
 
