@@ -20,10 +20,7 @@ class Status(StrEnum):
 
 
 TRANSITIONS: dict[Status, dict[str, Status]] = {
-    Status.PENDING: {
-        "claim": Status.PROCESSING,
-        "cancel": Status.CANCELLED,
-    },
+    Status.PENDING: {"claim": Status.PROCESSING, "cancel": Status.CANCELLED},
     Status.PROCESSING: {
         "complete": Status.COMPLETED,
         "retry": Status.RETRYING,
@@ -33,10 +30,7 @@ TRANSITIONS: dict[Status, dict[str, Status]] = {
         "rescue": Status.PENDING,
         "cancel": Status.CANCELLED,
     },
-    Status.RETRYING: {
-        "fall due": Status.PENDING,
-        "cancel": Status.CANCELLED,
-    },
+    Status.RETRYING: {"fall due": Status.PENDING, "cancel": Status.CANCELLED},
     Status.COMPLETED: {},
     Status.FAILED: {"redrive": Status.PENDING},
     Status.CANCELLED: {},

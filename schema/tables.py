@@ -145,18 +145,11 @@ orders = Table(
     # completing version on the page of the claiming one (a HOT update, no index touched), also while
     # somebody's open snapshot keeps the old versions from being pruned.
     comment="The queue: one row an order, kept after it is done.",
-    postgresql_with={
-        "fillfactor": "50",
-        **VACUUMED_OFTEN,
-    },
+    postgresql_with={"fillfactor": "50", **VACUUMED_OFTEN},
 )
 
 Index("orders_line", orders.c.seq, postgresql_where=orders.c.in_line)
-Index(
-    "orders_returned",
-    orders.c.seq,
-    postgresql_where=text("in_line AND attempt > 0"),
-)
+Index("orders_returned", orders.c.seq, postgresql_where=text("in_line AND attempt > 0"))
 # Not `WHERE status = 'retrying'`: a column in an index's predicate costs every completion its HOT update.
 Index("orders_due", orders.c.retry_at, postgresql_where=orders.c.retry_at.is_not(None))
 Index("orders_started", orders.c.started_at, postgresql_where=orders.c.started_at.is_not(None))
@@ -195,13 +188,7 @@ workers = Table(
     Column("pid", Integer, nullable=False, server_default=text("0"), comment="Its process id there."),
     Column("slots", Integer, nullable=False, server_default=text("1"), comment="Orders it works on at once."),
     Column("started_at", TIME, nullable=False, server_default=NOW, comment="When it began."),
-    Column(
-        "heartbeat_at",
-        TIME,
-        nullable=False,
-        server_default=NOW,
-        comment="When it last beat.",
-    ),
+    Column("heartbeat_at", TIME, nullable=False, server_default=NOW, comment="When it last beat."),
     Column(
         "lease_seconds",
         Double,

@@ -42,9 +42,7 @@ def run(script: Path, *arguments: str, url: str | None = None) -> subprocess.Com
 
 
 def test_a_wheel_migrates_and_works_orders(
-    installed: Path,
-    empty_database_url: str,
-    wait_until: Callable[..., Any],
+    installed: Path, empty_database_url: str, wait_until: Callable[..., Any]
 ) -> None:
     migrated = run(installed / "orders", "migrate", url=empty_database_url)
     assert migrated.returncode == 0, migrated.stderr

@@ -9,12 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from schema.errors import (
-    DatabaseUnavailableError,
-    KeyReusedError,
-    OrderNotTakenError,
-    StatementRefusedError,
-)
+from schema.errors import DatabaseUnavailableError, KeyReusedError, OrderNotTakenError, StatementRefusedError
 from schema.order import NewOrder, Placed
 from schema.queue import arrays
 from schema.runtime.connection import Connection

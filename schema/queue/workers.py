@@ -97,13 +97,7 @@ SELECT EXISTS (SELECT FROM workers WHERE worker_id = %(worker_id)s AND dead_at I
 """
 
 
-def beat(
-    connection: Connection,
-    worker_id: str,
-    *,
-    held: Sequence[UUID],
-    oldest_claim_at: datetime,
-) -> Beat:
+def beat(connection: Connection, worker_id: str, *, held: Sequence[UUID], oldest_claim_at: datetime) -> Beat:
     """Renew the lease, unless the worker was declared dead: that is final.
 
     `held` are the orders that it works on; none was claimed before `oldest_claim_at`.

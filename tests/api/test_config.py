@@ -6,12 +6,7 @@ from schema.errors import SettingError
 
 def test_defaults_work_on_a_laptop() -> None:
     assert ApiConfig.from_environment({}) == ApiConfig(
-        host="127.0.0.1",
-        port=8000,
-        processes=1,
-        simulated_seconds=2,
-        log_format="text",
-        database_url=None,
+        host="127.0.0.1", port=8000, processes=1, simulated_seconds=2, log_format="text", database_url=None
     )
 
 

@@ -122,9 +122,7 @@ latin = st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_s
 known = ["Accept", "Content-Encoding", "Cookie", "Expect", "Forwarded", "Host", "If-None-Match", "Range"]
 known += ["Transfer-Encoding", "X-Forwarded-Host", "X-HTTP-Method-Override", "X-Request-ID"]
 headers = st.dictionaries(
-    st.sampled_from(known) | st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,20}", fullmatch=True),
-    latin,
-    max_size=4,
+    st.sampled_from(known) | st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,20}", fullmatch=True), latin, max_size=4
 )
 keys = latin | st.from_regex(r"[!-~]{1,255}", fullmatch=True) | st.sampled_from([" ", "a,a", "k" * 256])
 

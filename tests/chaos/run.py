@@ -59,11 +59,7 @@ def run(settings: ChaosSettings) -> dict[str, Any]:
         watches = Watches(Pulse(scene.database.connect), Sums(scene.database.connect))
         # A seeded defect has the faults that show it: a worker that ends by itself may be the one it takes.
         crowd = Crowd(
-            ports,
-            clients=CLIENTS,
-            rate=ORDERS_A_SECOND,
-            seed=settings.seed,
-            deadly=not settings.defect,
+            ports, clients=CLIENTS, rate=ORDERS_A_SECOND, seed=settings.seed, deadly=not settings.defect
         )
         pause_seconds = HASTE_SECONDS if settings.defect else PAUSE_SECONDS
         injector = Injector(scene, _kinds(settings), Random(settings.seed), pause_seconds=pause_seconds)

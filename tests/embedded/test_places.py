@@ -164,9 +164,7 @@ def test_programs_that_nobody_can_run_are_not_copied(make_server: MakeServer, fo
 
 @as_root
 def test_in_somebody_elses_checkout_root_runs_the_server_as_him(
-    make_server: MakeServer,
-    folder: Path,
-    psql_as_nobody: Psql,
+    make_server: MakeServer, folder: Path, psql_as_nobody: Psql
 ) -> None:
     os.chown(folder, NOBODY, NOBODY)
     server = make_server(seeded=False)
@@ -189,9 +187,7 @@ def test_another_user_can_not_enter_the_sockets_folder(server: Server, psql_as_n
 
 @as_root
 def test_another_user_is_refused_even_where_he_reaches_the_socket(
-    make_server: MakeServer,
-    folder: Path,
-    psql_as_nobody: Psql,
+    make_server: MakeServer, folder: Path, psql_as_nobody: Psql
 ) -> None:
     server = make_server()
     account = server.place.account

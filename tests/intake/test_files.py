@@ -89,10 +89,7 @@ def test_csv_cells_hold_commas_quotes_and_line_ends() -> None:
         HEADER + b'"a,""b""\nc","[""x, y"", ""z\\n""]",1\n\n' + ROW.replace(b"\n", b""), Format.CSV
     )
 
-    assert orders(found) == [
-        (2, 'a,"b"\nc', ("x, y", "z\n"), "1.00"),
-        (5, "ada", ("tea", "milk"), "1.50"),
-    ]
+    assert orders(found) == [(2, 'a,"b"\nc', ("x, y", "z\n"), "1.00"), (5, "ada", ("tea", "milk"), "1.50")]
 
 
 @pytest.mark.parametrize(

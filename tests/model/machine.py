@@ -114,14 +114,7 @@ class QueueMachine(Agreement):
 
     # A worker, alive or dead
 
-    @call(
-        weight=8,
-        at=SESSION,
-        worker=WORKER,
-        free=st.integers(1, 3),
-        floor=FLOOR,
-        limit=st.integers(1, 3),
-    )
+    @call(weight=8, at=SESSION, worker=WORKER, free=st.integers(1, 3), floor=FLOOR, limit=st.integers(1, 3))
     def claim_next(self, at: str, worker: int, free: int, floor: int, limit: int) -> None:
         self._exchange(at, self.worker(worker), finished=[], free=free, floor=floor, max_attempts=limit)
 

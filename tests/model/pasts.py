@@ -51,10 +51,7 @@ PASTS = {
     "all orders came back from an attempt": (
         _call("claim_next", at=ONE, **_CLAIM),
         _call(
-            "end",
-            at=ONE,
-            holder=None,
-            ended=[(number, Outcome.RELEASED, None, 0.0) for number in (0, 1, 2)],
+            "end", at=ONE, holder=None, ended=[(number, Outcome.RELEASED, None, 0.0) for number in (0, 1, 2)]
         ),
     ),
     "all orders failed, and again after they were redriven": (
@@ -64,10 +61,7 @@ PASTS = {
         *_REJECTED,
     ),
     "a session was seen to be lost": _LOST_SESSION,
-    "a session was seen to be lost two seconds ago": (
-        *_LOST_SESSION,
-        _call("pass_time", seconds=2.0),
-    ),
+    "a session was seen to be lost two seconds ago": (*_LOST_SESSION, _call("pass_time", seconds=2.0)),
     "a worker died with all orders": (
         _call("claim_next", at=ONE, **_CLAIM),
         _call("leave", at=ONE, worker=0),

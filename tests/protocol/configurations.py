@@ -63,10 +63,7 @@ CONFIGURATIONS = (
     _without("recover_claims", _ENDS),
     _without("second_look", _ENDS),
     Configuration(
-        "without count at claim",
-        ("WITHOUT=count_at_claim", "POISON=1", "FAULTS=0"),
-        _ENDS,
-        always=True,
+        "without count at claim", ("WITHOUT=count_at_claim", "POISON=1", "FAULTS=0"), _ENDS, always=True
     ),
     Configuration("acceptance, three faults", ("FAULTS=3",), model="submission", covered=True),
     Configuration("acceptance, three faults", ("FAULTS=3",), model="submission", always=True),

@@ -11,12 +11,7 @@ from tests.rows import Queue
 
 def test_dead_letter_goes_to_the_end_of_the_line_with_new_attempts(queue: Queue) -> None:
     order_id = queue.insert(
-        "failed",
-        worker_id="w",
-        started_at="now",
-        cancel_requested_at="now",
-        attempt=5,
-        attempt_limit=5,
+        "failed", worker_id="w", started_at="now", cancel_requested_at="now", attempt=5, attempt_limit=5
     )
     last = queue.row(queue.insert()).seq
     before = queue.row(order_id)

@@ -19,10 +19,7 @@ CAKE = NewOrder(user_id="bob", item_ids=("cake",), total_amount=Decimal("3.00"))
 
 def rows(queue: Queue) -> tuple[int, int]:
     """Count orders and keys."""
-    return (
-        queue.value("SELECT count(*) FROM orders"),
-        queue.value("SELECT count(*) FROM idempotency_keys"),
-    )
+    return (queue.value("SELECT count(*) FROM orders"), queue.value("SELECT count(*) FROM idempotency_keys"))
 
 
 @pytest.fixture

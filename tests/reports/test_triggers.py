@@ -21,10 +21,7 @@ def test_queue_as_it_was_migrated_has_no_trigger_that_may_undo_updates(queue: Qu
         ("CREATE RULE it AS ON UPDATE TO orders DO INSTEAD NOTHING", True),
         ("CREATE TRIGGER it BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION pg_temp.ok()", False),
         ("CREATE TRIGGER it AFTER UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION pg_temp.ok()", False),
-        (
-            "CREATE TRIGGER it BEFORE UPDATE ON orders FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.ok()",
-            False,
-        ),
+        ("CREATE TRIGGER it BEFORE UPDATE ON orders FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.ok()", False),
         ("CREATE RULE it AS ON INSERT TO orders DO INSTEAD NOTHING", False),
     ],
 )

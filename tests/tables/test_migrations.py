@@ -229,10 +229,7 @@ def test_ten_processes_migrate_an_empty_database_at_once(empty_database_url: str
 
 @pytest.mark.direct("a session lock stands for the other one")
 def test_migration_waits_for_another_one(
-    empty: Connection,
-    empty_database_url: str,
-    in_thread: Callable[..., Any],
-    wait_until: Callable[..., Any],
+    empty: Connection, empty_database_url: str, in_thread: Callable[..., Any], wait_until: Callable[..., Any]
 ) -> None:
     empty.execute("SELECT pg_advisory_lock(%s)", (migrate.LOCK_KEY,))
 

@@ -90,10 +90,7 @@ FROM generate_series(1, %s)
 
 @pytest.mark.direct("a transaction across several statements")
 def test_order_committed_late_is_begun_before_the_line_ends_also_while_a_snapshot_is_held(
-    start_worker: StartWorker,
-    queue: Queue,
-    connect: Callable[[], Connection],
-    wait_until: Callable[..., Any],
+    start_worker: StartWorker, queue: Queue, connect: Callable[[], Connection], wait_until: Callable[..., Any]
 ) -> None:
     late, report = connect(), connect()
     late.execute("BEGIN")

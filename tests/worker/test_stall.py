@@ -86,9 +86,7 @@ def test_late_result_of_a_worker_that_has_not_heard_of_its_death_is_lost(
 
 
 def test_stalled_worker_with_free_slots_claims_nothing_under_its_dead_id(
-    start_worker: StartWorker,
-    queue: Queue,
-    wait_until: Callable[..., Any],
+    start_worker: StartWorker, queue: Queue, wait_until: Callable[..., Any]
 ) -> None:
     stalled = start_worker(ORDERS_CONCURRENCY=4, **SHORT)
     other = start_worker(**SHORT)
@@ -105,9 +103,7 @@ def test_stalled_worker_with_free_slots_claims_nothing_under_its_dead_id(
 
 
 def test_worker_stopped_between_completing_update_and_commit_loses_the_order_within_its_lease(
-    start_worker: StartWorker,
-    queue: Queue,
-    wait_until: Callable[..., Any],
+    start_worker: StartWorker, queue: Queue, wait_until: Callable[..., Any]
 ) -> None:
     queue.connection.execute("CREATE TABLE ledger (order_id uuid, attempt integer)")
     queue.connection.execute("""

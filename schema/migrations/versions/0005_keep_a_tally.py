@@ -25,11 +25,7 @@ TRIGGERS = {
         f"{NEW} UNION ALL {OLD}",
         "completions, sum(n) FILTER (WHERE status = 'completed')",
     ),
-    "orders_tally_delete": (
-        "AFTER DELETE ON orders REFERENCING OLD TABLE AS old_orders",
-        OLD,
-        "",
-    ),
+    "orders_tally_delete": ("AFTER DELETE ON orders REFERENCING OLD TABLE AS old_orders", OLD, ""),
 }
 """What each listens to, the rows that count, and what else it notes: a column and its value."""
 

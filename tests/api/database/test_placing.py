@@ -10,11 +10,7 @@ import pytest
 
 from orders_api.database.placing import OrderOutcomeUnknownError, Placing
 from orders_api.database.pool import REPLY_SECONDS, Database
-from schema.errors import (
-    DatabaseUnavailableError,
-    OrderNotTakenError,
-    StatementRefusedError,
-)
+from schema.errors import DatabaseUnavailableError, OrderNotTakenError, StatementRefusedError
 from schema.order import NewOrder
 from schema.runtime.connection import Connection
 from tests.api.conftest import Gather, Relay, Submitted

@@ -180,8 +180,7 @@ def test_replay_is_the_same_answer_and_says_that_it_is_one(
 
 
 @pytest.mark.parametrize(
-    "other",
-    [orders(2), orders(4), list(reversed(orders(3))), [*orders(2), {**ORDER, "total_amount": 1}]],
+    "other", [orders(2), orders(4), list(reversed(orders(3))), [*orders(2), {**ORDER, "total_amount": 1}]]
 )
 def test_key_of_another_batch_is_a_422_problem_and_places_nothing(
     client: TestClient, stored: Callable[[], int], other: list[dict[str, Any]]

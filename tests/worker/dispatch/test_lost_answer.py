@@ -43,10 +43,7 @@ def test_claims_whose_answer_was_lost_are_worked_all_the_same(
 
 
 def test_commit_whose_answer_was_lost_is_looked_up(
-    start_worker: StartWorker,
-    queue: Queue,
-    database_url: str,
-    notes: Callable[..., list[dict[str, Any]]],
+    start_worker: StartWorker, queue: Queue, database_url: str, notes: Callable[..., list[dict[str, Any]]]
 ) -> None:
     queue.connection.execute("CREATE TABLE ledger (order_id uuid)")
     loss = Loss("orders-handler", b"COMMIT\0")

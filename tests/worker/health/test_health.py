@@ -182,9 +182,7 @@ def test_trigger_that_keeps_the_head_of_the_line_from_being_claimed_is_logged_al
 
 @pytest.mark.slow
 def test_lock_that_keeps_every_worker_from_claiming_is_seen(
-    probed: Callable[..., Worker],
-    queue: Queue,
-    connect: Callable[[], Connection],
+    probed: Callable[..., Worker], queue: Queue, connect: Callable[[], Connection]
 ) -> None:
     worker = probed(ORDERS_LEASE_SECONDS=10)
     locker = connect()
