@@ -1,8 +1,8 @@
 # Needs Python 3.11 or later with its venv module; everything else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests mostly wait: four processes of them, each with a server of its own, keep two cores busy.
-PARALLEL := --numprocesses 4 --dist loadfile
+# Tests mostly wait: six processes of them, each with a server of its own, keep two cores busy.
+PARALLEL := --numprocesses 6 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help set-up migrate run run-api run-worker stop-db psql backup restore load bench rescue verify-fcfs chaos mutations protocol check format test test-all test-pooled pin

@@ -29,7 +29,7 @@ _COMMANDS = {
 
 
 class _Commands(click.Group):
-    """Imports a command when it is asked for: SQLAlchemy alone takes longer than all of `orders show`."""
+    """Imports a command when it is asked for."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(_COMMANDS)

@@ -10,7 +10,6 @@ from contextlib import closing
 
 import click
 
-from schema import migrate as migration
 from schema import revision
 from schema.cli.terminal import Answer, answering
 from schema.embedded import locate
@@ -46,6 +45,9 @@ _AT_REVISION = f"the schema is at revision {revision.NEEDED}"
 def _upgrade() -> None:
     url = locate.resolve(settings.DATABASE_URL.read())
     startup.connect(url, name="orders-migrate").close()
+    # SQLAlchemy and Alembic take longer to import than the rest of `orders --help`, which has every command.
+    from schema import migrate as migration  # noqa: PLC0415
+
     migration.upgrade(url)
 
 
