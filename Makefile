@@ -1,8 +1,8 @@
 # Needs Python 3.11 or later with its venv module; everything else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests mostly wait: six processes of them, each with a server of its own, keep two cores busy.
-PARALLEL := --numprocesses 6 --dist worksteal
+# Tests mostly wait: eight processes of them, each with a server of its own, keep two cores busy.
+PARALLEL := --numprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help set-up migrate run run-api run-worker stop-db psql backup restore load bench rescue verify-fcfs chaos mutations protocol check format test test-all test-pooled pin
@@ -62,10 +62,10 @@ format: set-up ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix
 
 test: set-up ## Run the tests, on a temporary server of their own
-	$(BIN)/pytest -m "not slow" $(PARALLEL)
+	$(BIN)/pytest -m "not slow and not proof" $(PARALLEL)
 
-test-all: set-up ## Run the tests that take longer
-	$(BIN)/pytest -m slow $(PARALLEL)
+test-all: set-up ## Run the tests that take longer, or prove more than they test
+	$(BIN)/pytest -m "slow or proof" $(PARALLEL)
 
 pin: set-up ## Write the installed versions into constraints.txt
 	$(BIN)/pip freeze --exclude-editable | sed '1i # Every package of a full install, at the version it is tested with. make pin refreshes it.' > constraints.txt

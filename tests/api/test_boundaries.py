@@ -11,6 +11,8 @@ from schema.runtime.connection import Connection
 from tests.api.conftest import Api, StartApi
 from tests.wire import Crossing, Wire
 
+pytestmark = pytest.mark.proof
+
 STORED = "SELECT user_id, item_ids, total_amount, status, attempt, in_line FROM orders"
 WHOLE = ("ada", ["tea", "cup"], Decimal("250.75"), "pending", 0, True)
 

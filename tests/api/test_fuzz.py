@@ -19,6 +19,8 @@ from orders_api.database.pool import Database
 from schema.runtime.connection import Connection
 from tests.api.conftest import Api
 
+pytestmark = pytest.mark.proof
+
 # One application and database for all examples of a test: each looks at what is there before and after.
 FUZZ = settings(
     max_examples=150,

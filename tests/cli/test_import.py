@@ -404,6 +404,7 @@ MANY = 100_000
 """Lines that take long enough for a signal to arrive before the last."""
 
 
+@pytest.mark.proof
 @pytest.mark.direct  # It counts sessions.
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_killed_import_goes_on_and_places_every_order_once(

@@ -23,6 +23,7 @@ def test_every_mutation_finds_its_text_in_the_statement_once(mutation: Mutation)
     assert getattr(mutation.module, mutation.statement) == sound
 
 
+@pytest.mark.proof
 @pytest.mark.direct  # The sessions' locks and open transactions are what this is about.
 def test_every_call_does_what_the_model_says(real: RealQueue) -> None:
     run(real, examples=100, steps=30)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
+import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from psycopg import conninfo
@@ -12,6 +13,8 @@ from orders_api.config import ApiConfig
 from orders_worker.config import WorkerConfig
 from schema.errors import SettingError
 from schema.runtime.settings import DATABASE_URL
+
+pytestmark = pytest.mark.proof
 
 Config = TypeVar("Config")
 

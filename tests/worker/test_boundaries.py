@@ -107,6 +107,7 @@ def after_the_commit(crossing: Crossing) -> bool:
     return crossing.answered and crossing.name == "orders-handler" and b"COMMIT" in crossing.content
 
 
+@pytest.mark.proof
 def test_killed_before_its_commit_a_worker_has_done_nothing_and_after_it_all(scene: Scene) -> None:
     scene.queue.submit(2)
     scene.halt([before_the_commit, after_the_commit], signal.SIGKILL, life=LIVES["returns"])

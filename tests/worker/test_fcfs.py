@@ -19,6 +19,7 @@ def handle(order, context):
 """
 
 
+@pytest.mark.proof
 def test_three_workers_and_four_clients_work_5000_orders_once_each_in_the_order_of_their_tickets(
     start_worker: StartWorker, queue: Queue, connect: Callable[[], Connection], notes: Callable[..., Any]
 ) -> None:
@@ -56,6 +57,7 @@ def handle(order, context):
 """
 
 
+@pytest.mark.proof
 def test_record_of_releases_rescues_retries_and_redrives_is_clean(
     start_worker: StartWorker, queue: Queue, notes: Callable[..., Any], wait_until: Callable[..., Any]
 ) -> None:
@@ -88,6 +90,7 @@ FROM generate_series(1, %s)
 """
 
 
+@pytest.mark.proof
 @pytest.mark.direct("a transaction across several statements")
 def test_order_committed_late_is_begun_before_the_line_ends_also_while_a_snapshot_is_held(
     start_worker: StartWorker, queue: Queue, connect: Callable[[], Connection], wait_until: Callable[..., Any]
