@@ -10,7 +10,8 @@ from schema.runtime import settings
 class ApiConfig:
     """`simulated_seconds` is the time that an order is assumed to take while none has completed.
 
-    As many `processes` serve the port; 0 is any free one. Without `database_url` it is the embedded server.
+    As many `processes` serve the `port`, of which 0 is any free one. Without a `database_url` the database is
+    the embedded one.
     """
 
     host: str

@@ -35,7 +35,7 @@ class HandlerPool:
         self._url = url
         self._idle_seconds = lease_seconds * LEASE_SHARE
         self._wait_seconds = timeout_seconds or STATEMENT_SECONDS
-        # A place for each connection, with the idle one that it has, on top the one that was used last.
+        # A place for each connection, with the idle one that it has; on top the one given back last.
         self._places: LifoQueue[HandlerConnection | None] = LifoQueue()
         for _ in range(size):
             self._places.put(None)

@@ -54,14 +54,14 @@ class Dispatcher:
         """Work until a stop was requested and nothing is held, or until the time to stop is over."""
         while not self._is_over():
             self.rounds.beat()
+            self._shutdown.advance()
+            if self._shutdown.handing_back:
+                self._hand_back()
             if self._is_due():
                 self._turn()
             self._exchanger.watchdog.expect(when=self._waits_for_the_database())
             self._collect(self._pause())
             self._give_up_overdue()
-            self._shutdown.advance()
-            if self._shutdown.handing_back:
-                self._hand_back()
 
     def _is_over(self) -> bool:
         return self._shutdown.over or (self._shutdown.begun and not self._claims)

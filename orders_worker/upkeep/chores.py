@@ -57,6 +57,7 @@ class Chores:
         self._on_orders = on_orders
         self._detected = UNKNOWN
         self._patrolled: datetime | None = None
+        self._patrol_was_full = False
         self._suspects: list[str] = []
         self.detector = FailureDetector()
         self.watchdog = Watchdog()
@@ -77,11 +78,11 @@ class Chores:
     def tick(self, connection: Connection) -> float:
         """Do every chore that is due once; return after how many seconds to do so again.
 
-        That is at once while a chore of every tick has more to do: orders wait for it.
+        That is at once while orders wait for the rest of what was more than one call returns.
         """
         for chore in self._chores:
             chore.do_if_due(connection)
-        if any(chore.more and not chore.seconds for chore in self._chores):
+        if self._patrol_was_full or any(chore.more and not chore.seconds for chore in self._chores):
             return 0.0
         if (seconds := self._detected.next_seconds) is not None:
             return max(seconds, 0) + GRACE_SECONDS
@@ -108,8 +109,10 @@ class Chores:
         return moved >= retries.LIMIT
 
     def _patrol(self, connection: Connection) -> bool:
+        self._patrol_was_full = False
         patrolled = rescue.patrol(connection, after=self._patrolled)
         self._patrolled = patrolled.reached
+        self._patrol_was_full = patrolled.moved >= rescue.PATROL_LIMIT
         self._rescued(patrolled.moved)
         return patrolled.reached is not None
 

@@ -88,7 +88,7 @@ def _table(page: lists.Page) -> Iterator[str]:
         created = order["created_at"][:16].replace("T", " ")
         yield fitted(f"{order['order_id']}  {order['status']:<10}  {created}  {order['user_id']}")
         if order["last_error"] and order["status"] != "Completed":
-            yield fitted(f"  {order['last_error']}")
+            yield fitted(f"  {order['last_error'].partition(chr(10))[0]}")
 
 
 @click.command()

@@ -61,8 +61,14 @@ def _supervise(host: str, port: int) -> int:
     listening.bind(host, port, port_setting="ORDERS_PORT").close()
     stop = StopSignals()
     stop.install()
-    supervisor = Supervisor(_PROGRAMS, stop=stop, on_end=_explain)
-    threading.Thread(target=_welcome, args=[host, port], daemon=True).start()
+    stopping = threading.Event()
+
+    def explain(process: Process) -> None:
+        stopping.set()
+        _explain(process)
+
+    supervisor = Supervisor(_PROGRAMS, stop=stop, on_end=explain)
+    threading.Thread(target=_welcome, args=[host, port, stopping], daemon=True).start()
     ends = supervisor.run()
     stop.ignore()
     return next(filter(None, map(_shell_status, ends)), 0)
@@ -83,14 +89,13 @@ def _shell_status(process: Process) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _welcome(host: str, port: int) -> None:
-    """Print how to reach the API as soon as it is ready."""
+def _welcome(host: str, port: int, stopping: threading.Event) -> None:
+    """Print how to reach the API as soon as it is ready, unless a program has failed by then."""
     give_up_at = time.monotonic() + _READY_SECONDS
-    while port and time.monotonic() < give_up_at:
-        if _is_ready(host, port):
+    while port and time.monotonic() < give_up_at and not stopping.wait(_PAUSE_SECONDS):
+        if _is_ready(host, port) and not stopping.is_set():
             print(_WELCOME.format(url=listening.url(host, port), order=_ORDER), flush=True)
             return
-        time.sleep(_PAUSE_SECONDS)
 
 
 _ORDER = '{"user_id": "ada", "item_ids": ["tea", "milk"], "total_amount": 250.75}'

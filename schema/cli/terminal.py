@@ -56,6 +56,8 @@ def fitted(line: str) -> str:
 
 def labelled(label: str, text: str) -> list[str]:
     """Return the text beside its label, on a terminal as lines of its width that begin below one another."""
+    if not sys.stdout.isatty():
+        return [label + plain(text)]
     return textwrap.wrap(
         plain(text) if text.strip() else "-",
         max(_columns(), len(label) + _LEAST_COLUMNS),

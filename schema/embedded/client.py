@@ -96,8 +96,11 @@ def _candidates(name: str) -> Iterator[Path]:
 
 
 def _version(path: Path) -> int:
-    """Return the major version of a program, 0 if it does not say."""
-    found = re.search(r"\(PostgreSQL\) (\d+)", account.run([path, "--version"]))
+    """Return the major version of a program, 0 if it does not say, as a wrapper without its program."""
+    try:
+        found = re.search(r"\(PostgreSQL\) (\d+)", account.run([path, "--version"]))
+    except StartError:
+        return 0
     return int(found[1]) if found else 0
 
 

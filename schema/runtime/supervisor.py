@@ -83,10 +83,11 @@ class Supervisor:
         self._signalled = threading.Event()
         # With a handler the signal wakes the main thread as any other does.
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})  # as whoever started us may have left it
         stop.call(self._signalled.set)
 
     def run(self) -> list[Process]:
-        """Supervise until all have ended; return those that were not replaced, in the order of their ends."""
+        """Supervise until all have ended; return those that were not replaced, as they were found ended."""
         ended: list[Process] = []
         while not self._stop.requested and not ended:
             self._start_due()
@@ -122,7 +123,7 @@ class Supervisor:
         return None
 
     def _stop_all(self) -> list[Process]:
-        """Stop all that run; return them in the order of their ends.
+        """Stop all that run; return them as they were found ended.
 
         A process counts two signals within a second as one, and hurries at a later one. Each gets a signal at
         once, and one when the stop is requested or becomes impatient afterwards.

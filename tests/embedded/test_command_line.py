@@ -13,7 +13,7 @@ import pytest
 from schema.embedded import binaries, client, locate
 from schema.embedded.server import Server
 from schema.errors import SettingError
-from tests.cli.conftest import ORDERS
+from tests.cli.conftest import ORDERS, call
 from tests.embedded.conftest import CHECKOUT, complaints, dispose, query
 
 
@@ -203,6 +203,16 @@ def test_a_server_is_dumped_by_programs_from_whose_dumps_it_can_be_restored(
     server: int, suiting: set[int]
 ) -> None:
     assert {program for program in (0, 14, 15, 16, 17, 18, 19) if client._suits(program, server)} == suiting
+
+
+def test_a_pg_dump_that_does_not_run_is_passed_over(tmp_path: Path, database_url: str) -> None:
+    broken = tmp_path / "pg_dump"
+    broken.write_text("#!/bin/sh\necho 'install a postgresql-client' >&2; exit 1\n")
+    broken.chmod(0o755)
+
+    backup = call("db", "backup", tmp_path / "taken", url=database_url, PATH=os.fspath(tmp_path))
+
+    assert backup.returncode == 0, backup.stderr
 
 
 def test_a_package_that_was_installed_elsewhere_is_no_checkout(tmp_path: Path) -> None:

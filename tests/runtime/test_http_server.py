@@ -11,7 +11,7 @@ import pytest
 
 from orders_worker.health.probes import Probes
 from schema.runtime.listening import bind
-from tests.worker.health.test_vitals import Patient
+from tests.worker.health.test_reasons import Patient
 
 CONNECTIONS = 100
 

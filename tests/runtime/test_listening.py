@@ -12,7 +12,7 @@ from orders_worker.health.probes import Probes
 from schema.errors import SettingError
 from schema.runtime import listening
 from schema.runtime.listening import bind
-from tests.worker.health.test_vitals import Patient
+from tests.worker.health.test_reasons import Patient
 
 PORTS = ("ORDERS_PORT", "ORDERS_HEALTH_PORT")
 

@@ -121,6 +121,18 @@ def test_process_that_does_not_stop_in_time_is_killed(
     assert supervised.counted[1] == 1
 
 
+def test_end_is_noticed_also_where_its_signal_was_blocked_at_the_start(
+    supervise: Callable[..., Supervised],
+) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    try:
+        supervised = supervise(("counts", "1"), ("ends",), replace=False)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+    assert ["ends", 3, False] in supervised.ends()
+
+
 def test_signals_within_a_second_are_passed_on_once_and_those_after_it_once_more(
     supervise: Callable[..., Supervised], wait_until: Callable[..., Any]
 ) -> None:

@@ -1,7 +1,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from schema.queue import idempotency
+from orders_worker.upkeep.chores import Chores
+from schema.queue import idempotency, rescue
 from schema.runtime.connection import Connection
 from tests.worker.conftest import StartWorker
 
@@ -53,3 +54,20 @@ def test_refused_prune_of_workers_does_not_keep_old_keys(
     wait_until(lambda: keys(connection) == 0)
     assert connection.execute("SELECT FROM workers WHERE worker_id = 'w'").rowcount == 1
     assert "chore=prune_workers" in worker.log
+
+
+ORPHANS = """
+INSERT INTO orders (order_id, user_id, item_ids, total_amount, status, attempt, worker_id, started_at)
+SELECT gen_random_uuid(), 'ada', '{tea}', 1, 'processing', 1, 'nobody', clock_timestamp()
+FROM generate_series(1, %s)
+"""
+
+
+def test_patrol_goes_on_at_once_while_its_pages_are_full_of_orphans(connection: Connection) -> None:
+    connection.execute(ORPHANS, (rescue.PATROL_LIMIT + 1,))
+    chores = Chores(on_orders=lambda: None)
+
+    pauses = [chores.tick(connection), chores.tick(connection)]
+
+    assert pauses[0] == 0 < pauses[1]
+    assert connection.execute("SELECT FROM orders WHERE in_line").rowcount == rescue.PATROL_LIMIT + 1
