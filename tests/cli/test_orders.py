@@ -99,7 +99,7 @@ def test_texts_of_strangers_can_not_move_the_cursor(orders: Orders, queue: Queue
     documents = [orders("show", order_id, "--json").stdout, orders("list", "--json").stdout]
 
     assert [UNARMED in line for line in shown.splitlines()].count(True) == 3
-    header, order, error = listed.splitlines()
+    _, order, error = listed.splitlines()
     assert (UNARMED in order, error) == (True, r"  ada \u001b[2J\r")  # an error's first line
     assert all(line.isprintable() for text in (shown, listed, *documents) for line in text.splitlines())
     one, (other,) = json.loads(documents[0]), json.loads(documents[1])["data"]
