@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Tests mostly wait: eight processes of them, each with a server of its own, keep two cores busy.
 PARALLEL := --numprocesses 8 --dist worksteal
+# What is slow works hard, or shares a big table with others of its file.
+PARALLEL_SLOW := --numprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help set-up migrate run run-api run-worker stop-db psql backup restore load bench rescue verify-fcfs chaos mutations protocol check format test test-all test-pooled pin
@@ -65,7 +67,7 @@ test: set-up ## Run the tests, on a temporary server of their own
 	$(BIN)/pytest -m "not slow and not proof" $(PARALLEL)
 
 test-all: set-up ## Run the tests that take longer, or prove more than they test
-	$(BIN)/pytest -m "slow or proof" $(PARALLEL)
+	$(BIN)/pytest -m "slow or proof" $(PARALLEL_SLOW)
 
 pin: set-up ## Write the installed versions into constraints.txt
 	$(BIN)/pip freeze --exclude-editable | sed '1i # Every package of a full install, at the version it is tested with. make pin refreshes it.' > constraints.txt

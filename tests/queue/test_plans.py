@@ -335,9 +335,9 @@ def test_keys_are_pruned_by_age_and_found_by_themselves(queue: Queue, statistics
 
 
 def buffers(plan: list[dict[str, Any]]) -> int:
-    (fresh,) = (node for node in plan if node.get("Subplan Name") == "CTE fresh")
-    assert fresh["Actual Rows"] == 100
-    return int(fresh["Shared Hit Blocks"] + fresh["Shared Read Blocks"])
+    (scan,) = (node for node in plan if node.get("Subplan Name") == "CTE from_floor")
+    assert scan["Actual Rows"] == 100
+    return int(scan["Shared Hit Blocks"] + scan["Shared Read Blocks"])
 
 
 @pytest.mark.slow
