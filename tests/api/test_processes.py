@@ -125,7 +125,8 @@ def test_clients_that_come_at_once_and_stay_are_shared_out(
 
     rounds = [shares(pack, 10 * COUNT, wait_until=wait_until) for _ in range(5)]
 
-    assert sum(map(min, rounds)) >= 5 * 5, rounds
+    # A third each is 50 in all, beside other tests it may be 14. Without the pause it is 4 at most.
+    assert sum(map(min, rounds)) >= 8, rounds
 
 
 def test_process_that_dies_is_replaced_while_the_others_go_on(

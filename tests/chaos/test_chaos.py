@@ -63,9 +63,11 @@ def test_judge_finds_a_seeded_defect_and_names_promise_and_order(defect: str) ->
 @pytest.mark.slow
 @pytest.mark.direct
 def test_orders_of_killed_worker_are_claimable_again_within_five_seconds() -> None:
-    rescue = report_of_sound_run(FAULTS="kill-worker", DURATION="30", SEED="1")["rescue_after_kill"]
+    runs = (report_of_sound_run(FAULTS="kill-worker", DURATION="30", SEED=seed) for seed in "123")
 
-    assert rescue["orders"] >= 1
+    # Beside other tests it may be that no worker has an order in hand when it is killed.
+    rescue = next(run["rescue_after_kill"] for run in runs if run["rescue_after_kill"]["orders"])
+
     assert rescue["max"] <= 5
 
 
