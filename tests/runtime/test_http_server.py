@@ -2,7 +2,6 @@
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
@@ -11,28 +10,15 @@ import pytest
 
 from orders_worker.health.probes import Probes
 from schema.runtime.listening import bind
-from tests.worker.health.test_reasons import Patient
+from tests.worker.health.test_reasons import Patient, answering
 
 CONNECTIONS = 100
 
 
 @pytest.fixture
 def probes() -> Iterator[Probes]:
-    """Probes that a thread answers."""
-    server = Probes(bind("127.0.0.1", 0, port_setting="ORDERS_HEALTH_PORT"), Patient().health)
-    over = threading.Event()
-
-    def serve() -> None:
-        while not over.is_set():
-            server.serve(1.0)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    yield server
-    over.set()
-    server.wake()
-    thread.join()
-    server.close()
+    with answering(Patient()) as server:
+        yield server
 
 
 def connect(probes: Probes) -> socket.socket:

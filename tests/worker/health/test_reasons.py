@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -296,9 +296,9 @@ def test_watch_names_the_worker_that_is_meant_also_when_it_goes_on_under_another
         monitor.loop.stop()
 
 
-@pytest.fixture
-def probes(patient: Patient) -> Iterator[Probes]:
-    """The patient's probes, answered from a thread."""
+@contextmanager
+def answering(patient: Patient) -> Iterator[Probes]:
+    """Answer the patient's probes from a thread."""
     server = Probes(bind("127.0.0.1", 0, port_setting="ORDERS_HEALTH_PORT"), patient.health)
     over = threading.Event()
 
@@ -308,11 +308,19 @@ def probes(patient: Patient) -> Iterator[Probes]:
 
     thread = threading.Thread(target=serve)
     thread.start()
-    yield server
-    over.set()
-    server.wake()
-    thread.join()
-    server.close()
+    try:
+        yield server
+    finally:
+        over.set()
+        server.wake()
+        thread.join()
+        server.close()
+
+
+@pytest.fixture
+def probes(patient: Patient) -> Iterator[Probes]:
+    with answering(patient) as server:
+        yield server
 
 
 @pytest.fixture
