@@ -61,6 +61,7 @@ def _main() -> int:
 
     def enter(connection: Connection) -> Registration:
         revision.check(connection)
+        signals.defer()
         return register(connection, config=config)
 
     registration = startup.first(url, name="orders-worker", work=enter)

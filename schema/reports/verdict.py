@@ -96,7 +96,7 @@ class Verdict:
         """Put it into words: a summary, then the first `SHOWN` findings of each kind, one a line."""
         shared = f", {_count(self.shared_tickets, 'shared ticket')}" if self.shared_tickets else ""
         yield (
-            f"claims {self.claims:,} of {self.orders:,} orders: {_count(self.inversions, 'inversion')},"
+            f"{self.claims:,} claims on {self.orders:,} orders: {_count(self.inversions, 'inversion')},"
             f" {_count(self.double_starts, 'double start')}{shared}"
         )
         if self.unjudged:

@@ -18,7 +18,7 @@ class StopSignals:
     """Whether this process was asked to stop (`requested`), and whether it was asked again (`impatient`).
 
     make and a terminal both signal the whole process group. So a second signal within a second counts as the
-    first. Before `call`, a signal ends the process.
+    first. Before `defer` or `call`, a signal ends the process.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,6 +47,10 @@ class StopSignals:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
+    def defer(self) -> None:
+        """Only record a signal from now on: what this process has begun has to be ended in order."""
+        self._on_signal = lambda: None
+
     def call(self, on_signal: Callable[[], None]) -> None:
         """Call `on_signal` at each signal from now on, in a thread of its own. Once in a process.
 
@@ -54,7 +58,7 @@ class StopSignals:
         a lock does not wake when the kernel gives the signal to another thread, or just before the wait.
         `on_signal` must wake it.
         """
-        self._on_signal = lambda: None
+        self.defer()
         inside, outside = socket.socketpair()
         outside.settimeout(0)
         signal.set_wakeup_fd(outside.fileno(), warn_on_full_buffer=False)

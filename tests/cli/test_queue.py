@@ -66,7 +66,7 @@ def test_verify_fcfs_of_orders_served_in_turn_says_so_and_succeeds(
     done = orders("verify-fcfs")
 
     assert done.stderr == ""
-    assert done.stdout == "claims 2 of 2 orders: no inversion, no double start\n"
+    assert done.stdout == "2 claims on 2 orders: no inversion, no double start\n"
 
 
 def test_verify_fcfs_names_the_orders_that_it_found_out_of_turn_and_fails(
@@ -77,7 +77,7 @@ def test_verify_fcfs_names_the_orders_that_it_found_out_of_turn_and_fails(
     done = orders("verify-fcfs", status=1)
 
     summary, finding, *_ = done.stdout.splitlines()
-    assert summary == "claims 2 of 2 orders: 1 inversion, no double start"
+    assert summary == "2 claims on 2 orders: 1 inversion, no double start"
     assert f"order {first} (ticket 1," in finding
     assert f"order {second} (ticket 2," in finding
 

@@ -197,4 +197,4 @@ def test_orders_that_were_redriven_are_served_in_turn(orders: Orders, queue: Que
     queue.exchange(finished=[claim.fence for claim in claimed])
 
     assert [claim.attempt for claim in claimed] == [1, 1, 2, 1, 1, 2, 2, 1]
-    assert orders("verify-fcfs").stdout == "claims 11 of 8 orders: no inversion, no double start\n"
+    assert orders("verify-fcfs").stdout == "11 claims on 8 orders: no inversion, no double start\n"

@@ -355,7 +355,7 @@ def test_report_counts_all_findings_and_names_the_first_twenty_of_each_kind(
 
     summary, unjudged, *findings = check().lines()
 
-    assert summary == "claims 27 of 26 orders: 24 inversions, 1 double start"
+    assert summary == "27 claims on 26 orders: 24 inversions, 1 double start"
     assert unjudged == "not judged: 2 claims whose ticket or times are not on record"
     assert all(line.startswith("inversion: order ") for line in findings[:20])
     assert findings[20] == "and 4 more"

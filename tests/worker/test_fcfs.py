@@ -80,7 +80,7 @@ def test_record_of_releases_rescues_retries_and_redrives_is_clean(
 
     ends = dict(queue.all("SELECT outcome, count(*) FROM attempts GROUP BY outcome"))
     assert ends == {"rescued": 4, "released": 4, "raised": 56, "rejected": 7}
-    assert list(verdict.lines()) == ["claims 471 of 400 orders: no inversion, no double start"]
+    assert list(verdict.lines()) == ["471 claims on 400 orders: no inversion, no double start"]
 
 
 LINE = """

@@ -179,3 +179,18 @@ def test_signal_before_the_database_is_there_ends_the_process(
     wait_until(lambda: "waiting for the database" in worker.log)
 
     assert worker.stop() == 0
+
+
+def test_signal_while_it_registers_ends_it_in_order(
+    start_worker: StartWorker, queue: Queue, wait_until: Callable[..., Any]
+) -> None:
+    waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'workers'::regclass AND NOT granted"
+    with queue.connection.transaction():
+        queue.connection.execute("LOCK TABLE workers IN SHARE MODE")
+        worker = start_worker(ready=False)
+        wait_until(lambda: queue.one(waiting) == 1)
+        worker.send(signal.SIGTERM)
+
+    assert worker.wait() == 0
+    assert "worker_stopped" in worker.log
+    assert queue.one("SELECT count(*) FROM workers WHERE dead_at IS NOT NULL") == 1
