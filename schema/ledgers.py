@@ -18,27 +18,21 @@ from sqlalchemy import (
     text,
 )
 
-from schema.tables import NOW, TIME, VACUUMED_OFTEN, metadata
+from schema.tables import NOW, TIME, VACUUMED_OFTEN, metadata, required
 
 _ZERO = text("0")
 
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    Column("idempotency_key", Text, nullable=False, comment="The client's name for one submission."),
-    Column(
-        "order_id",
-        Uuid,
-        nullable=False,
-        comment="The order that it became. No foreign key: it would lock orders.",
-    ),
-    Column(
+    required("idempotency_key", Text, comment="The client's name for one submission."),
+    required("order_id", Uuid, comment="The order that it became. No foreign key: it would lock orders."),
+    required(
         "order_hash",
         LargeBinary,
-        nullable=False,
         comment="SHA-256 of the order as it was validated: the same key may not come with another.",
     ),
-    Column("created_at", TIME, nullable=False, server_default=NOW, comment="When it was first used."),
+    required("created_at", TIME, server_default=NOW, comment="When it was first used."),
     PrimaryKeyConstraint("idempotency_key", name="idempotency_keys_pkey"),
     CheckConstraint(
         "char_length(idempotency_key) BETWEEN 1 AND 255", name="idempotency_keys_key_has_1_to_255_characters"
@@ -51,31 +45,21 @@ Index("idempotency_keys_age", idempotency_keys.c.created_at)
 imports = Table(
     "imports",
     metadata,
-    Column(
-        "sha256",
-        LargeBinary,
-        nullable=False,
-        comment="The hash of the whole file: what the file is called does not matter.",
+    required(
+        "sha256", LargeBinary, comment="The hash of the whole file: what the file is called does not matter."
     ),
-    Column("path", Text, nullable=False, comment="Where it was."),
-    Column("line", BigInteger, nullable=False, server_default=text("0"), comment="Lines done."),
-    Column("position", BigInteger, nullable=False, server_default=text("0"), comment="Bytes done."),
-    Column("placed", BigInteger, nullable=False, server_default=text("0"), comment="Orders placed."),
-    Column(
-        "rejected",
-        BigInteger,
-        nullable=False,
-        server_default=text("0"),
-        comment="Entries that are no orders.",
-    ),
-    Column(
+    required("path", Text, comment="Where it was."),
+    required("line", BigInteger, server_default=_ZERO, comment="Lines done."),
+    required("position", BigInteger, server_default=_ZERO, comment="Bytes done."),
+    required("placed", BigInteger, server_default=_ZERO, comment="Orders placed."),
+    required("rejected", BigInteger, server_default=_ZERO, comment="Entries that are no orders."),
+    required(
         "rejected_bytes",
         BigInteger,
-        nullable=False,
-        server_default=text("0"),
+        server_default=_ZERO,
         comment="How long the file of the rejected ones is.",
     ),
-    Column("started_at", TIME, nullable=False, server_default=NOW, comment="When it began."),
+    required("started_at", TIME, server_default=NOW, comment="When it began."),
     Column("finished_at", TIME, comment="When all of it was done."),
     PrimaryKeyConstraint("sha256", name="imports_pkey"),
     comment="The files given to `orders import`: how far each was imported.",
@@ -98,18 +82,14 @@ _TALLIED = {
 tally = Table(
     "tally",
     metadata,
-    Column("only_row", Boolean, nullable=False, server_default=text("true"), comment="Keeps it one row."),
-    Column(
+    required("only_row", Boolean, server_default=text("true"), comment="Keeps it one row."),
+    required(
         "floor",
         BigInteger,
-        nullable=False,
         server_default=_ZERO,
         comment="The changes of older transactions are all in it: nobody looks for them.",
     ),
-    *(
-        Column(name, of, nullable=False, server_default=_ZERO, comment=comment)
-        for name, (of, comment) in _TALLIED.items()
-    ),
+    *(required(name, of, server_default=_ZERO, comment=comment) for name, (of, comment) in _TALLIED.items()),
     PrimaryKeyConstraint("only_row", name="tally_pkey"),
     CheckConstraint("only_row", name="tally_has_only_one_row"),
     comment="How many orders there are, without what stands in tally_changes from `floor` on.",
@@ -119,10 +99,9 @@ tally = Table(
 tally_changes = Table(
     "tally_changes",
     metadata,
-    Column(
+    required(
         "xid",
         BigInteger,
-        nullable=False,
         server_default=text("pg_current_xact_id()::text::bigint"),
         comment="The transaction that made the change.",
     ),
@@ -139,8 +118,8 @@ Index("tally_changes_age", tally_changes.c.xid)
 tally_marks = Table(
     "tally_marks",
     metadata,
-    Column("at", TIME, nullable=False, server_default=NOW, comment="When."),
-    Column("arrivals", BigInteger, nullable=False, comment="As in tally."),
-    Column("completions", BigInteger, nullable=False, comment="As in tally."),
+    required("at", TIME, server_default=NOW, comment="When."),
+    required("arrivals", BigInteger, comment="As in tally."),
+    required("completions", BigInteger, comment="As in tally."),
     comment="What the tally was in the last two minutes: where the rates come from.",
 )

@@ -5,6 +5,8 @@ against them. Statements live beside the functions that run them, as plain SQL; 
 a column up.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -43,6 +45,11 @@ VACUUMED_OFTEN = {
 }
 
 
+def required(name: str, *of: Any, **options: Any) -> Column[Any]:
+    """Return a column that holds a value in every row."""
+    return Column(name, *of, nullable=False, **options)
+
+
 def _in_range(*times: str) -> str:
     # An infinite time, or one past year 9999, would make Python refuse the row that a claim returns.
     named = ", ".join(times)
@@ -56,28 +63,25 @@ def _one_of(column: str, values: type[Status] | type[Outcome]) -> str:
 orders = Table(
     "orders",
     metadata,
-    Column("order_id", Uuid, nullable=False, comment="The order's name. Ours are UUID version 7."),
-    Column(
+    required("order_id", Uuid, comment="The order's name. Ours are UUID version 7."),
+    required(
         "seq",
         BigInteger,
         Identity(),
-        nullable=False,
         comment="The ticket: the place in line. Drawn at insert; a redrive draws a new one.",
     ),
-    Column("user_id", Text, nullable=False, comment="Who ordered, 1 to 255 characters."),
-    Column("item_ids", ARRAY(Text), nullable=False, comment="What was ordered, 1 to 1,000 ids, in order."),
-    Column("total_amount", Numeric(14, 2), nullable=False, comment="The order's total, not negative."),
-    Column(
+    required("user_id", Text, comment="Who ordered, 1 to 255 characters."),
+    required("item_ids", ARRAY(Text), comment="What was ordered, 1 to 1,000 ids, in order."),
+    required("total_amount", Numeric(14, 2), comment="The order's total, not negative."),
+    required(
         "status",
         Text,
-        nullable=False,
         server_default=Status.PENDING,
         comment="pending (in line), processing, retrying (waits for retry_at), completed, failed, cancelled.",
     ),
-    Column(
+    required(
         "attempt",
         Integer,
-        nullable=False,
         server_default=text("0"),
         comment="Claims so far. It only ever grows: with worker_id it is the fence of a claim.",
     ),
@@ -87,18 +91,17 @@ orders = Table(
         comment="No claim goes beyond this attempt. Set by the first claim; release and redrive raise it.",
     ),
     Column("worker_id", Text, comment="Who works on it; in a final state, who did last."),
-    Column("created_at", TIME, nullable=False, server_default=NOW, comment="When it was inserted."),
-    Column("queued_at", TIME, nullable=False, server_default=NOW, comment="When it last entered the line."),
+    required("created_at", TIME, server_default=NOW, comment="When it was inserted."),
+    required("queued_at", TIME, server_default=NOW, comment="When it last entered the line."),
     Column("started_at", TIME, comment="When the present (or last) attempt was claimed."),
     Column("finished_at", TIME, comment="When it reached its final state."),
     Column("retry_at", TIME, comment="When a retrying order enters the line again."),
     Column("cancel_requested_at", TIME, comment="When a cancel was asked for while it was being worked on."),
     Column("last_error", Text, comment="Why its last unsuccessful attempt ended."),
-    Column(
+    required(
         "in_line",
         Boolean,
         Computed("status = 'pending'", persisted=True),
-        nullable=False,
         comment="Whether it can be claimed. Indexed instead of status, so that completing changes no index.",
     ),
     PrimaryKeyConstraint("order_id", name="orders_pkey"),
@@ -157,15 +160,14 @@ Index("orders_started", orders.c.started_at, postgresql_where=orders.c.started_a
 attempts = Table(
     "attempts",
     metadata,
-    Column("order_id", Uuid, nullable=False, comment="Whose attempt. No foreign key: it would lock orders."),
-    Column("attempt", Integer, nullable=False, comment="Which attempt, from 1."),
+    required("order_id", Uuid, comment="Whose attempt. No foreign key: it would lock orders."),
+    required("attempt", Integer, comment="Which attempt, from 1."),
     Column("worker_id", Text, comment="Who made it."),
     Column("started_at", TIME, comment="When it was claimed."),
-    Column("ended_at", TIME, nullable=False, server_default=NOW, comment="When its end was recorded."),
-    Column(
+    required("ended_at", TIME, server_default=NOW, comment="When its end was recorded."),
+    required(
         "outcome",
         Text,
-        nullable=False,
         comment="raised, timed_out, rejected, released (not spent), rescued (worker died), cancelled.",
     ),
     Column("error", Text, comment="What went wrong, as the handler or the rescue put it."),
@@ -183,16 +185,15 @@ attempts = Table(
 workers = Table(
     "workers",
     metadata,
-    Column("worker_id", Text, nullable=False, comment="Unique to one start of one process."),
-    Column("host", Text, nullable=False, server_default="", comment="Where it runs."),
-    Column("pid", Integer, nullable=False, server_default=text("0"), comment="Its process id there."),
-    Column("slots", Integer, nullable=False, server_default=text("1"), comment="Orders it works on at once."),
-    Column("started_at", TIME, nullable=False, server_default=NOW, comment="When it began."),
-    Column("heartbeat_at", TIME, nullable=False, server_default=NOW, comment="When it last beat."),
-    Column(
+    required("worker_id", Text, comment="Unique to one start of one process."),
+    required("host", Text, server_default="", comment="Where it runs."),
+    required("pid", Integer, server_default=text("0"), comment="Its process id there."),
+    required("slots", Integer, server_default=text("1"), comment="Orders it works on at once."),
+    required("started_at", TIME, server_default=NOW, comment="When it began."),
+    required("heartbeat_at", TIME, server_default=NOW, comment="When it last beat."),
+    required(
         "lease_seconds",
         Double,
-        nullable=False,
         server_default=text("10"),
         comment="How long after a heartbeat it counts as alive.",
     ),
@@ -223,12 +224,11 @@ workers = Table(
 queue = Table(
     "queue",
     metadata,
-    Column("only_row", Boolean, nullable=False, server_default=text("true"), comment="Keeps it one row."),
+    required("only_row", Boolean, server_default=text("true"), comment="Keeps it one row."),
     Column("paused_at", TIME, comment="Since when nothing new is claimed; null while claims are made."),
-    Column(
+    required(
         "requires_revision",
         Text,
-        nullable=False,
         server_default="0001",
         comment="The oldest schema revision whose programs may still use this database.",
     ),

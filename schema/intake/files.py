@@ -109,19 +109,18 @@ def _read_ndjson(lines: _Lines) -> Iterator[Entry]:
         order, reason = None, ""
         try:
             order = parse(_whole(line), what="the line")
-        except (NotJsonError, InvalidOrderError, _TooLongError) as error:
+        except (NotJsonError, InvalidOrderError, _EntryError) as error:
             reason = str(error)
         yield Entry(lines.count, line, lines.offset, order, reason)
 
 
-class _TooLongError(OrdersError):
-    def __init__(self) -> None:
-        super().__init__(f"the line is longer than {MAX_LINE_BYTES:,} bytes")
+class _EntryError(OrdersError):
+    """What is wrong with the text of one entry."""
 
 
 def _whole(line: bytes) -> bytes:
     if len(line) > MAX_LINE_BYTES:
-        raise _TooLongError
+        raise _EntryError(f"the line is longer than {MAX_LINE_BYTES:,} bytes")
     return line
 
 
@@ -129,7 +128,7 @@ def _read_csv(file: BinaryIO, start: Offset, *, end: int) -> Iterator[Entry]:
     header = _Records(_Lines(file, Offset(), end=end))
     try:
         names = next(header, [])
-    except _UNREADABLE:
+    except (csv.Error, _EntryError):
         names = []
     if sorted(names) != sorted(_COLUMNS):
         raise UnreadableFileError(f"the first line of the file has to name the columns {','.join(_COLUMNS)}")
@@ -141,28 +140,15 @@ def _read_csv(file: BinaryIO, start: Offset, *, end: int) -> Iterator[Entry]:
             order = parse_row(_row(names, cells)) if cells else None
         except StopIteration:
             return
-        except (*_UNREADABLE, InvalidOrderError, _CellsError) as error:
+        except (csv.Error, InvalidOrderError, _EntryError) as error:
             reason = str(error)
         if order or reason:
             yield Entry(records.first_line, b"".join(records.source), records.lines.offset, order, reason)
 
 
-class _NotUtf8Error(OrdersError):
-    def __init__(self, byte: int) -> None:
-        super().__init__(f"the line is not UTF-8 (byte {byte})")
-
-
-_UNREADABLE = (csv.Error, _TooLongError, _NotUtf8Error)
-
-
-class _CellsError(OrdersError):
-    def __init__(self, count: int, expected: int) -> None:
-        super().__init__(f"the record has {count} cells, expected {expected}")
-
-
 def _row(names: list[str], cells: list[str]) -> dict[str, str]:
     if len(cells) != len(names):
-        raise _CellsError(len(cells), len(names))
+        raise _EntryError(f"the record has {len(cells)} cells, expected {len(names)}")
     return dict(zip(names, cells, strict=True))
 
 
@@ -193,8 +179,8 @@ class _Records:
         self.source.append(line)
         try:
             return _whole(line).decode("utf-8-sig" if self.lines.count == 1 else "utf-8")
-        except _TooLongError as error:
+        except _EntryError as error:
             self._fault = error
         except UnicodeDecodeError as error:
-            self._fault = _NotUtf8Error(error.start)
+            self._fault = _EntryError(f"the line is not UTF-8 (byte {error.start})")
         return line.decode(errors="surrogateescape")

@@ -56,15 +56,7 @@ class Tally:
     completion_rate: float
 
 
-_STATES = (
-    Status.PENDING,
-    Status.PROCESSING,
-    Status.RETRYING,
-    Status.COMPLETED,
-    Status.FAILED,
-    Status.CANCELLED,
-)
-_SUMS = (*_STATES, "seconds_to_completion", "timed", "seconds_in_slot", "arrivals", "completions")
+_SUMS = (*Status, "seconds_to_completion", "timed", "seconds_in_slot", "arrivals", "completions")
 """The columns of `tally`, in the order in which `read` takes them apart."""
 
 
@@ -103,7 +95,7 @@ def read(connection: Connection) -> Tally:
         raise TallyLostError
     *counts, seconds_to_completion, timed, seconds_in_slot, arrivals, completions, seconds = row
     return Tally(
-        counts={status: int(count) for status, count in zip(_STATES, counts, strict=True)},
+        counts={status: int(count) for status, count in zip(Status, counts, strict=True)},
         seconds_to_completion=seconds_to_completion,
         timed=int(timed),
         seconds_in_slot=seconds_in_slot,
@@ -169,7 +161,7 @@ DELETE FROM tally;
 DELETE FROM tally_changes;
 DELETE FROM tally_marks;
 INSERT INTO tally ({_each("{0}", columns=_SUMS[:-2])})
-SELECT {_each("count(*) FILTER (WHERE status = '{0}')", columns=_STATES)},
+SELECT {_each("count(*) FILTER (WHERE status = '{0}')", columns=tuple(Status))},
        COALESCE(sum(EXTRACT(epoch FROM finished_at - created_at)) FILTER (WHERE status = 'completed'), 0),
        count(started_at) FILTER (WHERE status = 'completed'),
        COALESCE(sum(EXTRACT(epoch FROM finished_at - started_at)) FILTER (WHERE status = 'completed'), 0)
