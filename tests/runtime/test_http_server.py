@@ -10,7 +10,7 @@ import pytest
 
 from orders_worker.health.probes import Probes
 from schema.runtime.listening import bind
-from tests.worker.health.test_reasons import Patient, answering
+from tests.probes import Patient, answering
 
 CONNECTIONS = 100
 

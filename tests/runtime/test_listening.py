@@ -12,7 +12,7 @@ from orders_worker.health.probes import Probes
 from schema.errors import SettingError
 from schema.runtime import listening
 from schema.runtime.listening import bind
-from tests.worker.health.test_reasons import Patient
+from tests.probes import Patient
 
 PORTS = ("ORDERS_PORT", "ORDERS_HEALTH_PORT")
 

@@ -1,12 +1,10 @@
-import dataclasses
 import http.client
 import json
 import re
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,68 +16,14 @@ from orders_worker.dispatch.claims import Claims
 from orders_worker.dispatch.exchanger import Exchanger
 from orders_worker.health.monitor import Monitor
 from orders_worker.health.probes import Probes
-from orders_worker.health.reasons import Health
 from schema.errors import DatabaseUnavailableError, StatementRefusedError
 from schema.queue.workers import Registration
 from schema.runtime import driver_errors
 from schema.runtime.connection import Connection
-from schema.runtime.listening import bind
 from schema.runtime.reconnecting import Reconnecting
-from schema.runtime.watchdog import Watchdog
+from tests.probes import Patient, answering
 
 THREADS = ("exchange", "heartbeat", "housekeeping")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Patient:
-    """A worker's vitals under a clock of the test's own."""
-
-    def __init__(self) -> None:
-        self.clock = Clock()
-        patience = {"rounds": 150.0, "heartbeat": 6.3, "connections": 30.0, "schema": float("inf")}
-        resting = {"claiming", "connections"}
-        self.watchdogs = {
-            field.name: Watchdog(
-                patience_seconds=patience.get(field.name, 6.0),
-                resting=field.name in resting,
-                clock=self.clock,
-            )
-            for field in dataclasses.fields(Health)
-        }
-        self.health = Health(**self.watchdogs)
-
-    def lives(self, seconds: float, *, without: tuple[str, ...] = ()) -> None:
-        """Let time pass in which all but some get what they await."""
-        for _ in range(round(seconds / 0.5)):
-            self.clock.now += 0.5
-            for name, watchdog in self.watchdogs.items():
-                if name not in without and not watchdog.resting:
-                    watchdog.beat()
-
-    def misses(self, name: str, error: Exception, *, seconds: float) -> None:
-        """Let time pass in which the tries of one fail."""
-        for _ in range(round(seconds / 0.5)):
-            self.watchdogs[name].fail(error)
-            self.lives(0.5, without=(name,))
-
-    @property
-    def reasons(self) -> list[str]:
-        return [reason.name for reason in self.health.reasons()]
-
-    @property
-    def detail(self) -> str:
-        return "; ".join(reason.detail for reason in self.health.reasons())
-
-    @property
-    def logged(self) -> str:
-        return "; ".join(reason.detail_and_error for reason in self.health.reasons())
 
 
 def unavailable(words: str) -> DatabaseUnavailableError:
@@ -294,27 +238,6 @@ def test_watch_names_the_worker_that_is_meant_also_when_it_goes_on_under_another
         patient.lives(0.5)
         wait_until(lambda: told()[1:] == [("worker_healthy", "w-2")])
         monitor.loop.stop()
-
-
-@contextmanager
-def answering(patient: Patient) -> Iterator[Probes]:
-    """Answer the patient's probes from a thread."""
-    server = Probes(bind("127.0.0.1", 0, port_setting="ORDERS_HEALTH_PORT"), patient.health)
-    over = threading.Event()
-
-    def serve() -> None:
-        while not over.is_set():
-            server.wait(1.0)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield server
-    finally:
-        over.set()
-        server.wake()
-        thread.join()
-        server.close()
 
 
 @pytest.fixture
