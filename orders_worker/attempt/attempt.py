@@ -65,7 +65,10 @@ class Attempt:
 
     def run(self) -> Result | None:
         """Call the handler; return how it ended, or None if the attempt was abandoned meanwhile."""
-        result = None if self._abandoned else self._result()
+        try:
+            result = None if self._abandoned else self._result()
+        except BaseException:  # noqa: BLE001 - such as one that another thread of the handler's throws in here
+            result = self.ending(Outcome.RAISED, "the attempt's end could not be told")
         with self._lock:
             self._over = True
             return None if self._abandoned else result
@@ -136,10 +139,7 @@ class Attempt:
 
 def error_text(error: BaseException, *, named: bool = True) -> str:
     """Return an error as the database can keep it: with its class if `named`, no NUL, 2,000 characters."""
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001 - the handler's own classes may do anything
-        message = ""
+    message = logs.message(error)
     words = f"{type(error).__name__}: {message}" if named and message else message or type(error).__name__
     storable = words.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
     return storable[:STORED_ERROR_LENGTH]

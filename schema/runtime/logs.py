@@ -3,6 +3,8 @@
     _log = logs.Log(__name__)
     _log.info("order_submitted", order_id=order_id)
 
+What other code does with `logging` changes nothing here: a handler of orders may configure it as it likes.
+
 INFO means that a state changed, WARNING that something was lost and will be made good by itself, ERROR
 that a person must look. An order's contents are never logged: fields are single values, and of an
 error only the first line is shown, because PostgreSQL puts the row into the lines after it.
@@ -23,16 +25,22 @@ _bound: ContextVar[Mapping[str, Field]] = ContextVar("bound")
 _NOTHING: Mapping[str, Field] = {}
 
 
+_stderr: logging.Handler | None = None
+
+
 def configure(form: str) -> None:
     """Send this process's log to stderr, each event as one line of `text` or `json`."""
+    global _stderr
     # The logging HOWTO, "Optimization": what no format below shows need not be found out either.
     logging.logThreads = False
     logging.logProcesses = False
     logging.logMultiprocessing = False
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines() if form == "json" else _TextLines())
+    _stderr, others = logging.StreamHandler(sys.stderr), logging.StreamHandler(sys.stderr)
+    for handler in (_stderr, others):
+        handler.setFormatter(_JsonLines() if form == "json" else _TextLines())
+    others.addFilter(lambda record: not isinstance(record, _Event))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [others]
     root.setLevel(logging.INFO)
 
 
@@ -48,7 +56,10 @@ class _Event(logging.LogRecord):
 
 
 class Log:
-    """Where one module sends its events."""
+    """Where one module sends its events: to stderr, and to what others have added to the root logger.
+
+    Sending raises nothing, whatever an error's `__str__` or another's `logging.Handler` does.
+    """
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
@@ -70,20 +81,46 @@ class Log:
     def _send(
         self, level: int, event: str, fields: dict[str, Field], *, error: BaseException | None = None
     ) -> None:
-        if not self._logger.isEnabledFor(level):
+        enabled = self._logger.isEnabledFor(level)
+        if _stderr is None and not enabled:
             return
         # Not logger.log(): it walks the stack for a file and line that no format here shows.
         record = _Event(self._logger.name, level, "", 0, event, None, None)
         record.fields = {**_bound.get(_NOTHING), **fields}
         if error is not None:
             record.exc_info = (type(error), error, error.__traceback__)
-        self._logger.handle(record)
+        try:
+            if _stderr is not None:
+                _stderr.handle(record)
+            if enabled:
+                self._logger.handle(record)
+        except (Exception, SystemExit) as raised:  # noqa: BLE001 - somebody else's handler
+            _report(raised)
+
+
+def _report(raised: BaseException) -> None:
+    """Say of each class of error once that somebody else's handler of the log raises it."""
+    if type(raised) not in _reported:
+        _reported.add(type(raised))
+        _log.error("log_handler_raised", error=raised)
+
+
+_log = Log(__name__)
+_reported: set[type[BaseException]] = set()
 
 
 def first_line(error: BaseException) -> str:
     """Return an error's class and the first line of its message."""
-    message = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    line = message(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def message(error: BaseException) -> str:
+    """Return an error's message, nothing if its class can't tell it."""
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - the classes of a handler's errors may do anything
+        return ""
 
 
 class _TextLines(logging.Formatter):

@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from uuid import UUID
@@ -13,8 +14,9 @@ ID = UUID("01a204b7-f3e7-7b5e-8b5c-7b5a0a036d91")
 
 
 @pytest.fixture(autouse=True)
-def keep_logging() -> Iterator[None]:
+def keep_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Put pytest's own handlers back."""
+    monkeypatch.setattr(logs, "_stderr", None)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     logs.bind()
@@ -25,23 +27,22 @@ def keep_logging() -> Iterator[None]:
 
 
 @pytest.fixture
-def text() -> io.StringIO:
-    logs.configure("text")
-    return _stream()
+def stderr(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    return stream
 
 
 @pytest.fixture
-def lines() -> io.StringIO:
+def text(stderr: io.StringIO) -> io.StringIO:
+    logs.configure("text")
+    return stderr
+
+
+@pytest.fixture
+def lines(stderr: io.StringIO) -> io.StringIO:
     logs.configure("json")
-    return _stream()
-
-
-def _stream() -> io.StringIO:
-    stream = io.StringIO()
-    (handler,) = logging.getLogger().handlers
-    assert isinstance(handler, logging.StreamHandler)
-    handler.setStream(stream)
-    return stream
+    return stderr
 
 
 LOG = logs.Log("tests")
@@ -138,14 +139,13 @@ def test_error_in_json_is_one_line(lines: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_rows_contents_never_reach_the_log(form: str) -> None:
+def test_rows_contents_never_reach_the_log(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(form)
-    stream = _stream()
     LOG.error("request_failed", error=failing())
     LOG.warning("statement_failed", error=failing().__cause__)
     logging.getLogger("library").error("it broke", exc_info=failing())
 
-    assert "ada" not in stream.getvalue()
+    assert "ada" not in capsys.readouterr().err
 
 
 def test_warning_shows_the_message_of_an_error_only(text: io.StringIO) -> None:
@@ -166,14 +166,13 @@ def test_librarys_chatter_is_left_out(text: io.StringIO) -> None:
     assert text.getvalue() == ""
 
 
-def test_configuring_twice_logs_once() -> None:
+def test_configuring_twice_logs_once(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("text")
     logs.configure("text")
-    stream = _stream()
 
     LOG.info("once")
 
-    assert len(stream.getvalue().splitlines()) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_error_that_is_its_own_cause_is_shown_once(text: io.StringIO) -> None:

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from tests.worker.conftest import Queue, StartWorker
 
 RAISES = """
@@ -12,6 +14,18 @@ ALL_KINDS = r"""
 class Vicious(Exception):
     def __str__(self):
         raise RuntimeError("not even its name")
+
+class Recursing(Exception):
+    def __str__(self):
+        return str(self)
+
+class Exiting(Exception):
+    def __str__(self):
+        raise SystemExit(7)
+
+class Interrupting(Exception):
+    def __str__(self):
+        raise KeyboardInterrupt
 
 class Own(BaseException):
     pass
@@ -31,6 +45,11 @@ ERRORS = {
     12: GeneratorExit(),
     13: StopIteration(),
     14: MemoryError(),
+    15: Recursing(),
+    16: Exiting(),
+    17: Reject(Exiting()),
+    18: Cancelled(Interrupting()),
+    19: ExceptionGroup("several", [Recursing(), Exiting()]),
 }
 
 def handle(order, context):
@@ -103,12 +122,12 @@ def test_reject_fails_at_once(start_worker: StartWorker, queue: Queue) -> None:
 
 def test_no_exception_of_a_handler_hurts_its_worker(start_worker: StartWorker, queue: Queue) -> None:
     worker = start_worker(ALL_KINDS, ORDERS_MAX_ATTEMPTS=1)
-    ids = queue.submit(15)
+    ids = queue.submit(20)
 
     queue.until(ids[-1], "completed")
     errors = dict(queue.all("SELECT seq, last_error FROM orders WHERE status = 'failed'"))
     assert worker.stop() == 0
-    assert queue.counts() == {"failed": 14, "completed": 1}
+    assert queue.counts() == {"failed": 19, "completed": 1}
     assert errors[1] == "ValueError: a\N{REPLACEMENT CHARACTER}b"
     assert errors[2] == "ValueError: lone ? surrogate"
     assert errors[3] == "ValueError: " + "x" * 1988
@@ -117,7 +136,39 @@ def test_no_exception_of_a_handler_hurts_its_worker(start_worker: StartWorker, q
     assert errors[6] == "Own: base"
     assert errors[7] == "Vicious"
     assert len(errors[8]) == 2000
-    assert errors[9] == errors[10] == "Reject"
+    assert errors[9] == errors[10] == errors[17] == "Reject"
+    assert (errors[15], errors[16], errors[18]) == ("Recursing", "Exiting", "Cancelled")
+    assert errors[19] == "ExceptionGroup: several (2 sub-exceptions)"
+
+
+RAISING_LOG_HANDLER = """
+import logging
+
+class Raising(logging.Handler):
+    def emit(self, record):
+        if record.name.startswith(("orders_worker", "schema")):
+            raise {error}("no room for this record")
+
+logging.getLogger().addHandler(Raising())
+
+def handle(order, context):
+    raise ValueError("no stock")
+"""
+
+
+@pytest.mark.parametrize("error", ["OSError", "SystemExit"])
+def test_log_handler_of_a_user_that_raises_stops_nothing(
+    error: str, start_worker: StartWorker, queue: Queue
+) -> None:
+    worker = start_worker(RAISING_LOG_HANDLER.format(error=error), ORDERS_MAX_ATTEMPTS=1)
+
+    for order_id in queue.submit(3):
+        queue.until(order_id, "failed")
+    assert worker.stop() == 0
+    assert worker.log.count("ERROR log_handler_raised") == 1
+    assert f"{error}: no room for this record" in worker.log
+    assert worker.log.count("ERROR handler_raised") == 3
+    assert "INFO worker_stopped" in worker.log
 
 
 def test_handler_that_returns_a_coroutine_has_done_nothing(start_worker: StartWorker, queue: Queue) -> None:
