@@ -1,5 +1,6 @@
 """The console script `orders-worker`."""
 
+import atexit
 import os
 import sys
 import threading
@@ -16,7 +17,7 @@ from schema.runtime.connection import Connection
 from schema.runtime.signals import StopSignals
 
 EXIT_SECONDS = 3.0
-"""How long the process waits for the threads of handlers once it is done."""
+"""How long the process waits for the threads of handlers once it is done, and for what runs at its exit."""
 
 _UNENDING = ("orders-signals", "orders-supervisor")
 """The threads of this project that run until the process ends."""
@@ -33,6 +34,9 @@ def main() -> int:
     if _handlers_still_run(EXIT_SECONDS):
         # Without the interpreter's own shutdown, which waits for ever for a thread that never ends and
         # aborts the process when one is just writing to stderr.
+        cleaning = threading.Thread(target=_clean_up, daemon=True)
+        cleaning.start()
+        cleaning.join(EXIT_SECONDS)
         os._exit(status)
     return status
 
@@ -48,12 +52,22 @@ def _handlers_still_run(seconds: float) -> bool:
     return False
 
 
+def _clean_up() -> None:
+    """Do what the interpreter's shutdown does for a handler's module: run what it left for the exit, flush."""
+    sys.stdout.flush()
+    atexit._run_exitfuncs()  # noqa: SLF001 - there is no other way
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
 def _main() -> int:
     signals = StopSignals()
     signals.install()
     config = WorkerConfig.from_environment()
     logs.configure(config.log_format)
     handler = load(config.handler) if config.handler else simulated(config.simulated_seconds)
+    # The handler's module may have set its own.
+    signals.install()
     listener = None
     if config.health_port is not None:
         listener = listening.bind(config.host, config.health_port, port_setting="ORDERS_HEALTH_PORT")

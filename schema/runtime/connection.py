@@ -11,6 +11,7 @@ from psycopg.rows import args_row
 from psycopg.waiting import Ready
 
 from schema.errors import DatabaseUnavailableError, OutcomeUnknownError
+from schema.runtime import inherited
 from schema.runtime.driver_errors import translated, unavailable
 
 CONNECT_SECONDS = 3
@@ -98,6 +99,7 @@ class DriverConnection(psycopg.Connection[tuple[Any, ...]]):
         parameters |= {"application_name": name, "client_encoding": "UTF8"}
         try:
             connection = super().connect(autocommit=True, **parameters)
+            inherited.withhold(connection)
             try:
                 connection.reply_seconds = min(reply_seconds, CONNECT_SECONDS)
                 connection.direct = _is_direct(connection)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from schema.errors import SettingError
+from schema.runtime import inherited
 
 
 def bind(host: str, port: int, *, port_setting: str) -> socket.socket:
@@ -19,6 +20,7 @@ def bind(host: str, port: int, *, port_setting: str) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
             on_error.pop_all()
+        inherited.withhold(listener)
         return listener
 
 

@@ -1,13 +1,16 @@
 """SIGTERM, SIGINT and SIGHUP: a first signal requests a stop, a later one hurries it."""
 
+import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from types import FrameType
 
 _SAME_SECONDS = 1.0
+_NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StoppedError(SystemExit):
@@ -35,16 +38,18 @@ class StopSignals:
     def install(self) -> None:
         """Handle the signals, also SIGINT in a background job, for which the shell ignores it.
 
-        SIGHUP (the terminal closes) stays ignored under nohup.
+        SIGHUP (the terminal closes) stays ignored under nohup. Install again after other code that may have
+        taken or blocked them.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.receive)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self.receive)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _NUMBERS)
 
     def ignore(self) -> None:
         """Ignore the signals: a late one must not change the exit status of a process that already ends."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _NUMBERS:
             signal.signal(number, signal.SIG_IGN)
 
     def defer(self) -> None:
@@ -60,6 +65,7 @@ class StopSignals:
         """
         self.defer()
         inside, outside = socket.socketpair()
+        inside.settimeout(None)  # whatever other code has made the default
         outside.settimeout(0)
         signal.set_wakeup_fd(outside.fileno(), warn_on_full_buffer=False)
         threading.Thread(
@@ -78,6 +84,33 @@ class StopSignals:
     def _exit(self) -> None:
         self.ignore()
         raise StoppedError(0)
+
+
+class _Fork(threading.local):
+    """Lets the signals end a child that a handler forks, as they end any process.
+
+    They are blocked during the fork: one that reaches the child before it handles them itself would be lost.
+    """
+
+    mask: AbstractSet[int] = frozenset()
+
+    def begin(self) -> None:
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
+
+    def end_in_child(self) -> None:
+        for number in _NUMBERS:
+            if getattr(signal.getsignal(number), "__func__", None) is StopSignals.receive:
+                default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+                signal.signal(number, default)
+                signal.set_wakeup_fd(-1)
+        self.end()
+
+    def end(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+
+
+_fork = _Fork()
+os.register_at_fork(before=_fork.begin, after_in_parent=_fork.end, after_in_child=_fork.end_in_child)
 
 
 def _relay(inside: socket.socket, _outside: socket.socket, on_signal: Callable[[], None]) -> None:
