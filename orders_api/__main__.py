@@ -11,7 +11,7 @@ from orders_api.database.pool import Database
 from schema import revision
 from schema.embedded import locate
 from schema.runtime import listening, logs, startup
-from schema.runtime.signals import StopSignals
+from schema.runtime.signals import StopSignals, show_stacks
 from schema.runtime.supervisor import Supervisor
 
 LISTENER = "--listener"
@@ -30,6 +30,7 @@ def main() -> int:
 
 def _main(shared: socket.socket | None = None) -> int:
     """Serve until a signal; with `shared`, as one of several processes that the first one supervises."""
+    show_stacks()
     stop = StopSignals()
     stop.install()
     config = ApiConfig.from_environment()

@@ -14,7 +14,7 @@ from schema.embedded import locate
 from schema.queue.workers import Registration
 from schema.runtime import listening, logs, startup
 from schema.runtime.connection import Connection
-from schema.runtime.signals import StopSignals
+from schema.runtime.signals import StopSignals, show_stacks
 
 EXIT_SECONDS = 3.0
 """How long the process waits for the threads of handlers once it is done, and for what runs at its exit."""
@@ -53,7 +53,7 @@ def _handlers_still_run(seconds: float) -> bool:
 
 
 def _clean_up() -> None:
-    """Do what the interpreter's shutdown does for a handler's module: run what it left for the exit, flush."""
+    """Do what the interpreter's shutdown does for a handler's module: call its exit functions, and flush."""
     sys.stdout.flush()
     atexit._run_exitfuncs()  # noqa: SLF001 - there is no other way
     sys.stdout.flush()
@@ -61,6 +61,7 @@ def _clean_up() -> None:
 
 
 def _main() -> int:
+    show_stacks()
     signals = StopSignals()
     signals.install()
     config = WorkerConfig.from_environment()

@@ -1,15 +1,25 @@
 """One attempt at one order, from the call of the handler to how it ended."""
 
+import asyncio
+import concurrent.futures
 import inspect
+import sys
 import threading
 import time
+import traceback
+from collections.abc import AsyncGenerator, Awaitable, Generator
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import takewhile
+from types import FrameType
+from typing import Any
 
+from orders_worker.attempt import event_loop
 from orders_worker.attempt.backoff import backoff
 from orders_worker.attempt.checkout import Checkout
 from orders_worker.attempt.commit import commit
 from orders_worker.attempt.context import Context
+from orders_worker.attempt.event_loop import EventLoop
 from orders_worker.attempt.pool import HandlerPool
 from orders_worker.handler import Cancelled, Handler, Reject
 from schema.order import Claim
@@ -33,6 +43,9 @@ class Done(Enum):
 
 
 Result = Done | Ending
+
+_UNFINISHED = (Generator, AsyncGenerator, concurrent.futures.Future)
+"""What a handler must not return: its work has not been done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +74,18 @@ class Attempt:
         self._lock = threading.Lock()
         self._over = False
         self._abandoned = False
+        self._thread_id = 0
+        self._task: asyncio.Task[Any] | None = None
         self.replaced = False
 
-    def run(self) -> Result | None:
-        """Call the handler; return how it ended, or None if the attempt was abandoned meanwhile."""
+    def run(self, loop: EventLoop) -> Result | None:
+        """Call the handler; return how it ended, or None if the attempt was abandoned meanwhile.
+
+        What a handler has to be awaited for runs in `loop`.
+        """
+        self._thread_id = threading.get_ident()
         try:
-            result = None if self._abandoned else self._result()
+            result = None if self._abandoned else self._result(loop)
         except BaseException:  # noqa: BLE001 - such as one that another thread of the handler's throws in here
             result = self.ending(Outcome.RAISED, "the attempt's end could not be told")
         with self._lock:
@@ -74,7 +93,7 @@ class Attempt:
             return None if self._abandoned else result
 
     def abandon(self) -> bool:
-        """Abandon the attempt: ignore its result and cut off its transaction.
+        """Abandon the attempt: ignore its result, cut off its transaction, cancel what it awaits.
 
         Returns False, and does nothing, when it is over or abandoned already.
         """
@@ -84,7 +103,17 @@ class Attempt:
             self._abandoned = True
         self.context.cancel_requested = True
         self._checkout.cut_off()
+        if self._task is not None:
+            event_loop.cancel(self._task)
         return True
+
+    def stack(self) -> list[FrameType]:
+        """Return where its handler is now, the outermost call first; nothing if it has not begun."""
+        if self._task is not None:
+            return event_loop.frames(self._task)[1:]
+        frames = traceback.walk_stack(sys._current_frames().get(self._thread_id))  # noqa: SLF001 - its documented name
+        inner = takewhile(lambda each: each[0].f_code.co_filename != __file__, frames)
+        return [frame for frame, _ in inner][::-1] if self._thread_id else []
 
     def replace(self) -> bool:
         """Let its thread end with it, because another one takes the slot; return False when it is over."""
@@ -99,28 +128,37 @@ class Attempt:
         seconds = backoff(max(spent, 1), base_seconds=self._settings.backoff_seconds)
         return Ending(self.fence, outcome, error, retry_seconds=seconds)
 
-    def _result(self) -> Result:
+    def _result(self, loop: EventLoop) -> Result:
         try:
-            return self._worked()
+            return self._worked(loop)
         except Reject as reason:
             return self.ending(Outcome.REJECTED, error_text(reason, named=False))
         except Cancelled as reason:
             return self.ending(Outcome.CANCELLED, error_text(reason, named=False) or None)
         except BaseException as error:  # noqa: BLE001 - also a SystemExit is only this attempt's failure
-            _log.error("handler_raised", error=error, **self._names())
+            if not (self._abandoned and isinstance(error, asyncio.CancelledError)):
+                _log.error("handler_raised", error=error, **self._names())
             return self.ending(Outcome.RAISED, error_text(error))
 
     def _names(self) -> dict[str, logs.Field]:
         return {"worker_id": self.worker_id, "order_id": self.claim.order_id, "attempt": self.claim.attempt}
 
-    def _worked(self) -> Result:
+    def _worked(self, loop: EventLoop) -> Result:
         try:
             result = self._settings.handler(self.claim, self.context)
-            if result is not None and (inspect.isawaitable(result) or inspect.isgenerator(result)):
-                raise TypeError("the handler returned a coroutine or generator: nothing of it was run")
+            if inspect.isawaitable(result):
+                result = loop.run(self._awaited(result))
+            if isinstance(result, _UNFINISHED):
+                raise TypeError(f"the handler returned a {type(result).__name__}, which is not waited for")
             return self._complete()
         finally:
             self._checkout.check_in()
+
+    async def _awaited(self, work: Awaitable[object]) -> object:
+        self._task = asyncio.current_task()
+        if self._abandoned:
+            raise asyncio.CancelledError
+        return await work
 
     def _complete(self) -> Result:
         connection = self._checkout.current
@@ -133,7 +171,7 @@ class Attempt:
             probe=self._settings.pool.probe,
             wanted=lambda: not self._abandoned,
         ):
-            _log.warning("claim_lost", error=None, **self._names())
+            _log.warning("claim_lost", error=None, stack=(), **self._names())
         return Done.NOTHING_TO_WRITE
 
 

@@ -1,13 +1,16 @@
 """The handler: what `ORDERS_HANDLER` names, if it can be one, or the simulated one."""
 
+import functools
 import importlib
 import inspect
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from orders_worker.handler import Handler
 from schema.errors import SettingError
+from schema.runtime import logs
 from schema.runtime.signals import StoppedError
 
 
@@ -25,22 +28,39 @@ def load(name: str) -> Handler:
     except StoppedError:
         raise
     except (Exception, SystemExit) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(logs.message(error).split())
         raise SettingError(
             "ORDERS_HANDLER", name, f"it can't be imported: {type(error).__name__}: {reason}"
         ) from error
     if not callable(handler):
         raise SettingError("ORDERS_HANDLER", name, "expected something callable")
+    bare = _bare(handler)
+    if isinstance(bare, type):
+        raise SettingError(
+            "ORDERS_HANDLER", name, "expected a function: calling a class only makes an object"
+        )
     if not _takes_two(handler):
         raise SettingError("ORDERS_HANDLER", name, "expected a callable that takes (order, context)")
-    if inspect.iscoroutinefunction(handler) or inspect.isgeneratorfunction(handler):
-        raise SettingError("ORDERS_HANDLER", name, "expected a plain function: calling this one runs nothing")
+    if _generates(bare):
+        raise SettingError("ORDERS_HANDLER", name, "expected no generator: calling this one runs nothing")
     return handler
 
 
 def simulated(seconds: float) -> Handler:
     """Return the handler that runs when none is named: it takes so long for each order, and does nothing."""
     return lambda *_: time.sleep(seconds)
+
+
+def _bare(handler: Callable[..., object]) -> Callable[..., object]:
+    """Return what a `functools.partial` calls."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return handler
+
+
+def _generates(handler: Callable[..., object]) -> bool:
+    functions = (handler, type(handler).__call__)
+    return any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in functions)
 
 
 def _takes_two(handler: object) -> bool:

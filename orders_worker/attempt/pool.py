@@ -71,9 +71,8 @@ class HandlerPool:
         """Roll back what is still open, and keep the connection for the next handler."""
         place = None
         try:
-            connection.end()
-            place = connection
-        except psycopg.Error:
+            place = connection.end()
+        except (psycopg.Error, TransactionError):
             connection.close()
         finally:
             self._places.put(place)

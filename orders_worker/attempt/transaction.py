@@ -9,14 +9,21 @@ import socket
 from typing import Any, Self
 
 import psycopg
+from psycopg import pq
+from psycopg._preparing import PrepareManager
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from schema.errors import OutcomeUnknownError
+from schema.runtime import inherited
 from schema.runtime.connection import CONNECT_SECONDS, DriverConnection
 
 MARK = "orders.transaction"
 """The setting that tells our transaction from one that a handler has begun in its place."""
+
+
+_CLOSED = pq.PGconn.connect(b"no_such_option=")
+"""A session that never was, for connections whose session has gone over to another one."""
 
 
 class TransactionError(Exception):
@@ -30,15 +37,26 @@ class TransactionOverError(TransactionError):
         super().__init__("the transaction was aborted or ended before the handler returned")
 
 
+class TransactionIdleError(TransactionError):
+    """The server has ended a transaction in which no statement ran for too long."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"no statement ran in the transaction for {seconds:g} seconds, and the server ended it: do what"
+            " takes long before it begins"
+        )
+
+
 class HandlerConnection(DriverConnection):
     """A connection whose transaction the worker ends, not the handler.
 
-    From `begin` to `end`, `commit`, `rollback` and `close` raise `TransactionError`, after it everything
-    does; `with connection.transaction():` makes a savepoint as usual, and `with connection:` ends nothing.
+    From `begin` to `end`, `commit`, `rollback` and `close` raise `TransactionError`. `with
+    connection.transaction():` makes a savepoint as usual, and `with connection:` ends nothing.
     """
 
     _checked_out = False
     _ended = False
+    _idle_seconds = 0.0
 
     def commit(self) -> None:
         """Commit, unless a handler asks for it."""
@@ -59,7 +77,10 @@ class HandlerConnection(DriverConnection):
         """Wait for a reply, as every call here does, unless the attempt is over."""
         if self._ended:
             raise TransactionError("a handler must not use its transaction when its attempt is over")
-        return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, timeout)
+        except psycopg.errors.IdleInTransactionSessionTimeout as error:
+            raise TransactionIdleError(self._idle_seconds) from error
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +90,7 @@ class HandlerConnection(DriverConnection):
 
     def begin(self, *, idle_seconds: float) -> None:
         """Open the transaction, which the server ends after `idle_seconds` without a statement."""
-        self._ended = False
+        self._idle_seconds = idle_seconds
         # What the handler has the server plan may be of tables that somebody changes, or of its own.
         self.prepare_threshold = None
         reply_seconds = self.reply_seconds
@@ -110,15 +131,30 @@ class HandlerConnection(DriverConnection):
                 raise OutcomeUnknownError(str(error)) from error
             raise
 
-    def end(self) -> None:
-        """Roll back what is still open and forget all that the handler set, for the next one to begin."""
+    def end(self) -> Self:
+        """Roll back what is open and forget all that the handler set; return the session for the next one.
+
+        Whoever kept this object can do nothing more with it.
+        """
         self._checked_out = False
         self.rollback()
         self.reclaim()
         self.autocommit = True
         if self.direct:
             self._forget()
+        successor = type(self)(self.pgconn)
+        successor.direct, successor.reply_seconds = self.direct, self.reply_seconds
+        successor.autocommit = True
+        successor._keep_plans_of(self)  # noqa: SLF001 - of the same class
+        inherited.withhold(successor)
         self._ended = True
+        self.pgconn = _CLOSED
+        return successor
+
+    def _keep_plans_of(self, other: Self) -> None:
+        """Know what the session has prepared."""
+        self._prepared = other._prepared
+        self.prepared_max = PrepareManager.prepared_max
 
     def _forget(self) -> None:
         """Do what DISCARD ALL does, but keep the plans, which cost more than all the rest.

@@ -22,6 +22,12 @@ IDLE_SECONDS = 60.0
 ROUND_SECONDS = 150.0
 """How long a round may take at most, with a database that answers nothing in time."""
 
+REPORT_SECONDS = 5.0
+"""How often a stopping worker logs what it waits for."""
+
+REPORTED_ORDERS = 5
+"""How many of the orders that it waits for are named."""
+
 WAITING_ENDS = 4
 """Ends for each slot that may wait to be written before nothing new is claimed. More than one wait only while
 rows are locked or a user's trigger undoes what is written."""
@@ -46,6 +52,7 @@ class Dispatcher:
         self._shutdown = shutdown
         self._poll_seconds = poll_seconds
         self._poll_at = 0.0
+        self._report_at = 0.0
         self._may_find_orders = True
         self.exhausted = False
         self.rounds = Watchdog(patience_seconds=ROUND_SECONDS)
@@ -55,6 +62,7 @@ class Dispatcher:
         while not self._is_over():
             self.rounds.beat()
             self._shutdown.advance()
+            self._report_the_wait()
             if self._shutdown.handing_back:
                 self._hand_back()
             if self._is_due():
@@ -65,6 +73,21 @@ class Dispatcher:
 
     def _is_over(self) -> bool:
         return self._shutdown.over or (self._shutdown.begun and not self._claims)
+
+    def _report_the_wait(self) -> None:
+        """Log from time to time what a stop waits for."""
+        now = time.monotonic()
+        if not self._shutdown.begun or not self._claims or now < self._report_at:
+            return
+        self._report_at = now + REPORT_SECONDS
+        running = [str(attempt.claim.order_id) for attempt in self._slots.running]
+        _log.info(
+            "worker_waits",
+            handlers=len(running),
+            unwritten=len(self._finished),
+            seconds_left=round(self._shutdown.next_at - now),
+            order_ids=",".join(running[:REPORTED_ORDERS]) or None,
+        )
 
     def _free(self) -> int:
         """Return how many orders to claim: none while too many ends wait to be written."""
@@ -92,6 +115,8 @@ class Dispatcher:
         if self._is_due() or self._is_over():
             return 0.0
         moments = [time.monotonic() + IDLE_SECONDS, self._shutdown.next_at, self._slots.overdue_at]
+        if self._shutdown.begun:
+            moments.append(self._report_at)
         if self._database.broken:
             moments.append(self._database.retry_at)
         elif self._waits_for_the_database():
@@ -137,5 +162,13 @@ class Dispatcher:
             self._abandon(attempt, Outcome.RELEASED)
 
     def _abandon(self, attempt: Attempt, outcome: Outcome, error: str | None = None) -> None:
+        stack = attempt.stack()
         if attempt.abandon():
+            _log.warning(
+                "attempt_abandoned",
+                order_id=attempt.claim.order_id,
+                attempt=attempt.claim.attempt,
+                outcome=outcome,
+                stack=stack,
+            )
             self._finished.end(attempt.ending(outcome, error))

@@ -7,6 +7,7 @@ from itertools import takewhile
 from queue import SimpleQueue
 
 from orders_worker.attempt.attempt import Attempt, Result
+from orders_worker.attempt.event_loop import EventLoop
 
 Mailbox = SimpleQueue[tuple[Attempt, Result | None] | None]
 """Where `(attempt, what came of it)` arrives from a slot, and None, which wakes the dispatcher."""
@@ -76,7 +77,8 @@ class Slots:
         threading.Thread(target=self._run, name="orders-slot", daemon=True).start()
 
     def _run(self) -> None:
-        while (attempt := self._work.get()) is not None:
-            self.mailbox.put((attempt, attempt.run()))
-            if attempt.replaced:
-                return
+        with EventLoop() as loop:
+            while (attempt := self._work.get()) is not None:
+                self.mailbox.put((attempt, attempt.run(loop)))
+                if attempt.replaced:
+                    return

@@ -14,9 +14,10 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import FrameType
 from uuid import UUID
 
 Field = str | int | float | UUID | None
@@ -53,6 +54,7 @@ class _Event(logging.LogRecord):
     """A record that carries its fields."""
 
     fields: Mapping[str, Field]
+    stack: Sequence[FrameType]
 
 
 class Log:
@@ -68,18 +70,34 @@ class Log:
         """Record that a state changed."""
         self._send(logging.INFO, event, fields)
 
-    def warning(self, event: str, *, error: BaseException | None = None, **fields: Field) -> None:
-        """Record that something was lost which comes right by itself; of `error` the message is shown."""
+    def warning(
+        self,
+        event: str,
+        *,
+        error: BaseException | None = None,
+        stack: Sequence[FrameType] = (),
+        **fields: Field,
+    ) -> None:
+        """Record that something was lost which comes right by itself.
+
+        Of `error` the message is shown, of `stack` each frame.
+        """
         if error is not None:
             fields["error"] = first_line(error)
-        self._send(logging.WARNING, event, fields)
+        self._send(logging.WARNING, event, fields, stack=stack)
 
     def error(self, event: str, *, error: BaseException | None = None, **fields: Field) -> None:
         """Record what a person must look at; `error` is shown with its traceback."""
         self._send(logging.ERROR, event, fields, error=error)
 
     def _send(
-        self, level: int, event: str, fields: dict[str, Field], *, error: BaseException | None = None
+        self,
+        level: int,
+        event: str,
+        fields: dict[str, Field],
+        *,
+        error: BaseException | None = None,
+        stack: Sequence[FrameType] = (),
     ) -> None:
         enabled = self._logger.isEnabledFor(level)
         if _stderr is None and not enabled:
@@ -87,6 +105,7 @@ class Log:
         # Not logger.log(): it walks the stack for a file and line that no format here shows.
         record = _Event(self._logger.name, level, "", 0, event, None, None)
         record.fields = {**_bound.get(_NOTHING), **fields}
+        record.stack = stack
         if error is not None:
             record.exc_info = (type(error), error, error.__traceback__)
         try:
@@ -164,7 +183,11 @@ def _word(value: Field) -> str:
 
 
 def _trace(record: logging.LogRecord) -> list[str]:
-    """Return the frames of an error and of what caused it, each error by its first line only."""
+    """Return a stack, or the frames of an error and of what caused it, each error by its first line only."""
+    if isinstance(record, _Event) and record.stack:
+        return [
+            f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}" for frame in record.stack
+        ]
     error = record.exc_info[1] if record.exc_info else None
     lines: list[str] = []
     seen: set[int] = set()

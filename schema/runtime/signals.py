@@ -1,5 +1,6 @@
-"""SIGTERM, SIGINT and SIGHUP: a first signal requests a stop, a later one hurries it."""
+"""SIGTERM, SIGINT and SIGHUP request a stop, and a later one hurries it; SIGUSR1 shows stacks."""
 
+import faulthandler
 import os
 import signal
 import socket
@@ -15,6 +16,12 @@ _NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 class StoppedError(SystemExit):
     """A signal came before the program had started its work: it exits with status 0."""
+
+
+def show_stacks() -> None:
+    """Write the stack of each thread to stderr at every SIGUSR1, and when a fault such as SIGSEGV ends us."""
+    faulthandler.register(signal.SIGUSR1)
+    faulthandler.enable()
 
 
 class StopSignals:

@@ -87,8 +87,7 @@ def test_handlers_transaction_has_its_limits_and_leaves_them_to_nobody(
 
     connection = pool.check_out(wanted=lambda: True)
     limits = [connection.execute(f"SHOW {name}").fetchone() for name in WATCHED]
-    pool.check_in(connection)
-    connection.close()
+    connection.end().close()
 
     assert limits == [("7s",), ("off",), ("on",), ("8s",)]
     assert settings() == before
@@ -101,10 +100,9 @@ def test_end_of_a_handlers_transaction_discards_nothing_of_others(url: str) -> N
     ):
         client.execute("SET work_mem = '7MB'")
         handlers.begin(idle_seconds=5)
-        handlers.end()
+        handlers.end().close()
 
         assert client.execute("SHOW work_mem").fetchone() == ("7MB",)
-        handlers.close()
 
 
 def test_nothing_is_prepared_through_a_pooler(url: str) -> None:
@@ -181,8 +179,7 @@ def test_handler_waits_while_the_pool_is_full(start_pooler: StartPooler, databas
         connection = pool.check_out(wanted=wanted)
 
     assert connection.intact()
-    pool.check_in(connection)
-    connection.close()
+    connection.end().close()
 
 
 def test_database_that_the_pooler_can_t_reach_is_unavailable(

@@ -10,6 +10,7 @@ import pytest
 
 from orders_worker.attempt.attempt import Attempt, AttemptSettings, Done, error_text
 from orders_worker.attempt.backoff import backoff
+from orders_worker.attempt.event_loop import EventLoop
 from orders_worker.attempt.pool import HandlerPool
 from orders_worker.attempt.transaction import TransactionError
 from orders_worker.dispatch.claims import Claims
@@ -113,14 +114,14 @@ def test_attempt_given_up_before_its_thread_took_it_never_calls_the_handler() ->
     attempt = make_attempt(make_claim())
 
     assert attempt.abandon()
-    assert attempt.run() is None
+    assert attempt.run(EventLoop()) is None
     assert not attempt.abandon()
 
 
 def test_attempt_that_is_over_can_not_be_given_up_or_replaced() -> None:
     attempt = make_attempt(make_claim(), lambda *_: None)
 
-    assert attempt.run() is Done.TO_COMPLETE
+    assert attempt.run(EventLoop()) is Done.TO_COMPLETE
     assert not attempt.abandon()
     assert not attempt.replace()
 
@@ -137,7 +138,7 @@ def test_result_of_an_attempt_given_up_meanwhile_is_ignored_and_its_transaction_
 
     attempt = make_attempt(make_claim(), handle)
 
-    assert attempt.run() is None
+    assert attempt.run(EventLoop()) is None
     assert attempt.context.cancel_requested
     assert len(errors) == 1
 

@@ -20,8 +20,33 @@ MODULES = {
     "raising": 'raise RuntimeError("first line\\nsecond line\\n\\nfourth")',
     "no_callable": "handle = 7",
     "fine": "def handle(order, context): pass",
-    "asynchronous": "async def handle(order, context): pass",
-    "generating": "def handle(order, context):\n    yield",
+    "generating": """
+import functools
+
+def handle(order, context): yield
+
+async def asynchronous(order, context): yield
+
+class Calls:
+    def __call__(self, order, context): yield
+
+partial = functools.partial(asynchronous)
+called = Calls()
+""",
+    "a_class": """
+import functools
+
+class Handler:
+    def __init__(self, order, context): pass
+
+partial = functools.partial(Handler)
+""",
+    "recursing": """
+class Recursing(Exception):
+    def __str__(self): return str(self)
+
+raise Recursing
+""",
     "needs_more": "import a_module_that_is_not_there",
     "leaves": "import sys\nsys.exit('usage: leaves')",
 }
@@ -63,8 +88,13 @@ BAD = [
     ("ORDERS_HANDLER", "broken:handle", "SyntaxError"),
     ("ORDERS_HANDLER", "raising:handle", "first line second line fourth"),
     ("ORDERS_HANDLER", "needs_more:handle", "a_module_that_is_not_there"),
-    ("ORDERS_HANDLER", "asynchronous:handle", "plain function"),
-    ("ORDERS_HANDLER", "generating:handle", "plain function"),
+    ("ORDERS_HANDLER", "generating:handle", "no generator"),
+    ("ORDERS_HANDLER", "generating:asynchronous", "no generator"),
+    ("ORDERS_HANDLER", "generating:partial", "no generator"),
+    ("ORDERS_HANDLER", "generating:called", "no generator"),
+    ("ORDERS_HANDLER", "a_class:Handler", "a function: calling a class only makes an object"),
+    ("ORDERS_HANDLER", "a_class:partial", "a function: calling a class only makes an object"),
+    ("ORDERS_HANDLER", "recursing:handle", "Recursing"),
     ("ORDERS_HANDLER", "leaves:handle", "usage: leaves"),
 ]
 

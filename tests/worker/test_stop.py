@@ -1,3 +1,4 @@
+import re
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -108,6 +109,34 @@ def test_locked_row_at_the_end_is_left_to_the_rescue(
         assert worker.stop() == 4
     start_worker()
     assert queue.until(order_id, "completed").attempt == 2
+
+
+def test_stopping_worker_says_what_it_waits_for(
+    start_worker: StartWorker, queue: Queue, notes: Callable[..., Any], wait_until: Callable[..., Any]
+) -> None:
+    worker = start_worker("handle = gated", ORDERS_SHUTDOWN_SECONDS=1)
+    order_id = queue.submit_one()
+    wait_until(lambda: notes("begun"))
+
+    assert worker.stop() == 0
+    (waits,) = re.findall("INFO worker_waits .*", worker.log)
+    assert "handlers=1 unwritten=0 seconds_left=1" in waits
+    assert waits.endswith(f"order_ids={order_id}")
+    # The handler that it left behind, and where that was.
+    event, *frames = worker.log.partition("WARNING attempt_abandoned")[2].splitlines()
+    assert event.endswith(f"order_id={order_id} attempt=1 outcome=released")
+    assert [frame.rpartition(" ")[2] for frame in frames[:2]] == ["gated", "wait_for"]
+
+
+def test_worker_shows_its_stacks_on_sigusr1(
+    start_worker: StartWorker, wait_until: Callable[..., Any]
+) -> None:
+    worker = start_worker()
+
+    worker.send(signal.SIGUSR1)
+
+    wait_until(lambda: "Current thread" in worker.log and "housekeeping.py" in worker.log)
+    assert worker.stop() == 0
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -171,18 +172,28 @@ def test_log_handler_of_a_user_that_raises_stops_nothing(
     assert "INFO worker_stopped" in worker.log
 
 
-def test_handler_that_returns_a_coroutine_has_done_nothing(start_worker: StartWorker, queue: Queue) -> None:
-    start_worker(
-        """
-async def work(order, context): pass
-def handle(order, context): return work(order, context)
+UNFINISHED = {
+    "a generator": "def work(): yield\ndef handle(order, context): return work()",
+    "an asynchronous generator": "async def work(): yield\ndef handle(order, context): return work()",
+    "a future": """
+from concurrent.futures import ThreadPoolExecutor
+pool = ThreadPoolExecutor()
+def handle(order, context): return pool.submit(wait_for, "gate")
 """,
-        ORDERS_MAX_ATTEMPTS=1,
-    )
+}
+
+
+@pytest.mark.parametrize("handler", UNFINISHED.values(), ids=UNFINISHED)
+def test_handler_that_returns_what_is_not_done_has_failed(
+    handler: str, start_worker: StartWorker, queue: Queue, open_gate: Callable[..., None]
+) -> None:
+    start_worker(handler, ORDERS_MAX_ATTEMPTS=1)
 
     order = queue.until(queue.submit_one(), "failed")
 
-    assert order.last_error.startswith("TypeError: the handler returned a coroutine")
+    assert order.last_error.startswith("TypeError: the handler returned a")
+    assert order.last_error.endswith("which is not waited for")
+    open_gate()
 
 
 def test_errors_message_is_one_line_of_the_log(start_worker: StartWorker, queue: Queue) -> None:

@@ -90,7 +90,7 @@ BAD = {
     ),
     "a transaction that idles for longer than a lease": (
         "book(context, order); time.sleep(1.1); book(context, order)",
-        "IdleInTransactionSessionTimeout",
+        "TransactionIdleError: no statement ran in the transaction for 0.8 seconds",
     ),
 }
 
@@ -252,19 +252,74 @@ kept = []
 def handle(order, context):
     if not kept:
         book(context, order)
-        kept.extend([context.transaction(), context])
+        connection = context.transaction()
+        kept.extend([connection, context, connection.cursor()])
         return
-    for attempt in (lambda: kept[0].execute("DELETE FROM ledger"), kept[1].transaction):
+    context.transaction()
+    first, its_context, its_cursor = kept
+    deletion = "DELETE FROM ledger"
+    for attempt in (
+        lambda: first.execute(deletion), its_context.transaction, lambda: its_cursor.execute(deletion)
+    ):
         try:
             attempt()
         except Exception as error:
             note(order, type(error).__name__)
+    first.close()
+    first.cancel()
 """)
     first, _ = queue.submit(2)
     queue.until_all("completed")
 
     assert ledger() == [(first, 1, "booked")]
-    assert [line["what"] for line in notes()] == ["TransactionError", "TransactionError"]
+    assert [line["what"] for line in notes()] == ["OperationalError", "TransactionError", "TransactionError"]
+
+
+CHANGES_ITS_CONNECTION = """
+import warnings
+from psycopg.rows import dict_row
+from psycopg.types.numeric import IntLoader
+
+class Loud(IntLoader):
+    def load(self, data):
+        return "loud"
+
+class OwnCursor(psycopg.Cursor):
+    pass
+
+def handle(order, context):
+    connection = context.transaction()
+    state = {
+        "number": connection.execute("SELECT 1").fetchone()[0],
+        "own_cursor": isinstance(connection.cursor(), OwnCursor),
+        "threshold": connection.prepare_threshold,
+        "most": connection.prepared_max,
+        "attribute": getattr(connection, "attribute", None),
+    }
+    note(order, "found", pid_of_session=connection.info.backend_pid, state=state)
+    connection.adapters.register_loader("int4", Loud)
+    connection.add_notice_handler(lambda notice: note(order, "noticed"))
+    connection.add_notify_handler(lambda notify: note(order, "notified"))
+    connection.cursor_factory = OwnCursor
+    connection.prepared_max = 0
+    connection.prepare_threshold = 0
+    connection.attribute = "kept"
+    connection.row_factory = dict_row
+    connection.execute("DO $$ BEGIN RAISE NOTICE 'listen'; END $$")
+"""
+
+
+@pytest.mark.direct
+def test_connection_is_as_new_for_each_order(start_worker: StartWorker, queue: Queue, notes: Any) -> None:
+    start_worker(CHANGES_ITS_CONNECTION)
+    queue.submit(3)
+    queue.until_all("completed")
+
+    first, *others = notes("found")
+    assert first["state"]["number"] == 1
+    assert [other["state"] for other in others] == [first["state"]] * 2
+    assert {other["pid_of_session"] for other in others} == {first["pid_of_session"]}
+    assert len(notes("noticed")) == 3
 
 
 @pytest.mark.slow

@@ -218,8 +218,7 @@ def test_pool_of_connections_is_at_rest_unless_somebody_waits_for_one(
         again = waiting.result()
 
     assert connections.watchdog.resting
-    again.end()
-    again.close()
+    again.end().close()
 
 
 def test_watch_names_the_worker_that_is_meant_also_when_it_goes_on_under_another_id(
