@@ -8,6 +8,8 @@ from uuid import UUID
 
 import psycopg
 
+_LONGEST_SECONDS = 31 * 86_400
+
 
 class Order(Protocol):
     """The order that a handler is given. `attempt` counts from 1; `seq` is its ticket."""
@@ -78,17 +80,36 @@ class Handler(Protocol):
     """Works on one order, in a thread of its own.
 
     Returning means completed. `Reject` fails the order for good, `Cancelled` agrees to a cancel that was
-    asked for, any other exception retries the order later while attempts are left. An order may be
-    attempted more than once: write what must happen once through `context.transaction()`, or give
-    `context.idempotency_key` to the service that does it.
+    asked for, any other exception retries the order later while attempts are left, and `Retry` says when.
+    An order may be attempted more than once: write what must happen once through `context.transaction()`,
+    or give `context.idempotency_key` to the service that does it.
     """
 
     def __call__(self, order: Order, context: Context, /) -> object:
-        """Return when the order is done; the value is ignored."""
+        """Return when the order is done; an awaitable is awaited, any other value is ignored."""
 
 
 class Reject(Exception):  # noqa: N818 - what the handler says, not what went wrong
     """Raise it with a reason when an order can never succeed: it fails at once, with no retry."""
+
+
+class Retry(Exception):  # noqa: N818 - as above
+    """Raise it to have the order attempted again `after` so many seconds, instead of the usual pause.
+
+    The attempt is spent: with none left the order fails. Raises `ValueError` unless `after` is from 0 to 31
+    days.
+    """
+
+    def __init__(self, reason: str = "", *, after: float) -> None:
+        if not 0 <= after <= _LONGEST_SECONDS:
+            raise ValueError(f"Retry(after={after!r}): expected seconds from 0 to {_LONGEST_SECONDS:,}")
+        super().__init__(reason)
+        self._after = float(after)
+
+    @property
+    def after(self) -> float:
+        """How many seconds to wait before the next attempt."""
+        return self._after
 
 
 class Cancelled(Exception):  # noqa: N818 - as above

@@ -1,13 +1,12 @@
 """One attempt at one order, from the call of the handler to how it ended."""
 
 import asyncio
-import concurrent.futures
 import inspect
 import sys
 import threading
 import time
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Generator
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import takewhile
@@ -20,14 +19,13 @@ from orders_worker.attempt.checkout import Checkout
 from orders_worker.attempt.commit import commit
 from orders_worker.attempt.context import Context
 from orders_worker.attempt.event_loop import EventLoop
+from orders_worker.attempt.outcome import failure, refuse_unfinished
 from orders_worker.attempt.pool import HandlerPool
-from orders_worker.handler import Cancelled, Handler, Reject
+from orders_worker.handler import Handler
 from schema.order import Claim
 from schema.queue.endings import Ending
 from schema.runtime import logs
 from schema.states import Outcome
-
-STORED_ERROR_LENGTH = 2000
 
 _log = logs.Log(__name__)
 
@@ -43,9 +41,6 @@ class Done(Enum):
 
 
 Result = Done | Ending
-
-_UNFINISHED = (Generator, AsyncGenerator, concurrent.futures.Future)
-"""What a handler must not return: its work has not been done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +106,10 @@ class Attempt:
         """Return where its handler is now, the outermost call first; nothing if it has not begun."""
         if self._task is not None:
             return event_loop.frames(self._task)[1:]
-        frames = traceback.walk_stack(sys._current_frames().get(self._thread_id))  # noqa: SLF001 - its documented name
+        innermost = sys._current_frames().get(self._thread_id)  # noqa: SLF001 - its documented name
+        frames = traceback.walk_stack(innermost) if innermost else ()
         inner = takewhile(lambda each: each[0].f_code.co_filename != __file__, frames)
-        return [frame for frame, _ in inner][::-1] if self._thread_id else []
+        return [frame for frame, _ in inner][::-1]
 
     def replace(self) -> bool:
         """Let its thread end with it, because another one takes the slot; return False when it is over."""
@@ -121,24 +117,25 @@ class Attempt:
             self.replaced = not self._over
             return self.replaced
 
-    def ending(self, outcome: Outcome, error: str | None = None) -> Ending:
-        """Build the `Ending` for an outcome. A retry's backoff grows with the attempts spent."""
-        # Since the first claim, a release or a redrive: these raise the limit.
-        spent = self.claim.attempt - (self.claim.attempt_limit - self._settings.max_attempts)
-        seconds = backoff(max(spent, 1), base_seconds=self._settings.backoff_seconds)
-        return Ending(self.fence, outcome, error, retry_seconds=seconds)
+    def ending(
+        self, outcome: Outcome, error: str | None = None, *, retry_seconds: float | None = None
+    ) -> Ending:
+        """Build the `Ending` for an outcome. By default a retry's pause grows with the attempts spent."""
+        if retry_seconds is None:
+            # Since the first claim, a release or a redrive: these raise the limit.
+            spent = self.claim.attempt - (self.claim.attempt_limit - self._settings.max_attempts)
+            retry_seconds = backoff(max(spent, 1), base_seconds=self._settings.backoff_seconds)
+        return Ending(self.fence, outcome, error, retry_seconds=retry_seconds)
 
     def _result(self, loop: EventLoop) -> Result:
         try:
             return self._worked(loop)
-        except Reject as reason:
-            return self.ending(Outcome.REJECTED, error_text(reason, named=False))
-        except Cancelled as reason:
-            return self.ending(Outcome.CANCELLED, error_text(reason, named=False) or None)
         except BaseException as error:  # noqa: BLE001 - also a SystemExit is only this attempt's failure
-            if not (self._abandoned and isinstance(error, asyncio.CancelledError)):
+            outcome, text, retry_seconds = failure(error)
+            unexpected = outcome is Outcome.RAISED and retry_seconds is None
+            if unexpected and not (self._abandoned and isinstance(error, asyncio.CancelledError)):
                 _log.error("handler_raised", error=error, **self._names())
-            return self.ending(Outcome.RAISED, error_text(error))
+            return self.ending(outcome, text, retry_seconds=retry_seconds)
 
     def _names(self) -> dict[str, logs.Field]:
         return {"worker_id": self.worker_id, "order_id": self.claim.order_id, "attempt": self.claim.attempt}
@@ -148,8 +145,7 @@ class Attempt:
             result = self._settings.handler(self.claim, self.context)
             if inspect.isawaitable(result):
                 result = loop.run(self._awaited(result))
-            if isinstance(result, _UNFINISHED):
-                raise TypeError(f"the handler returned a {type(result).__name__}, which is not waited for")
+            refuse_unfinished(result)
             return self._complete()
         finally:
             self._checkout.check_in()
@@ -173,11 +169,3 @@ class Attempt:
         ):
             _log.warning("claim_lost", error=None, stack=(), **self._names())
         return Done.NOTHING_TO_WRITE
-
-
-def error_text(error: BaseException, *, named: bool = True) -> str:
-    """Return an error as the database can keep it: with its class if `named`, no NUL, 2,000 characters."""
-    message = logs.message(error)
-    words = f"{type(error).__name__}: {message}" if named and message else message or type(error).__name__
-    storable = words.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-    return storable[:STORED_ERROR_LENGTH]

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from orders_worker.attempt.attempt import Attempt, AttemptSettings, error_text
+from orders_worker.attempt.attempt import Attempt, AttemptSettings
+from orders_worker.attempt.outcome import error_text
 from orders_worker.dispatch.claims import Claims
 from orders_worker.dispatch.finished import Finished
 from orders_worker.dispatch.floor import Floor

@@ -8,9 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from orders_worker.attempt.attempt import Attempt, AttemptSettings, Done, error_text
+from orders_worker.attempt.attempt import Attempt, AttemptSettings, Done
 from orders_worker.attempt.backoff import backoff
 from orders_worker.attempt.event_loop import EventLoop
+from orders_worker.attempt.outcome import error_text
 from orders_worker.attempt.pool import HandlerPool
 from orders_worker.attempt.transaction import TransactionError
 from orders_worker.dispatch.claims import Claims
