@@ -12,6 +12,9 @@ from schema.states import Status
 SAMPLE = 1000
 """How many of the orders that were claimed last the percentiles are made of."""
 
+RECENT = 100
+"""How many of the completed among them the estimate is made of, so that it follows a change of pace."""
+
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
@@ -27,7 +30,8 @@ class Metrics:
     """`counts` has every state. The first two times are whole seconds, rounded half up.
 
     `average_processing_time` is the mean from insert to completion, 0 when nothing has completed;
-    `estimated_processing_time` the time to work off what is pending and processing. Rates are orders a second
+    `estimated_processing_time` the time to work off what is pending and processing, if each takes as long in
+    a slot as the last `RECENT` completed. Rates are orders a second
     over the last one or two minutes. `wait` is the time in line and `processing` the time in a slot, of
     the last `SAMPLE` orders claimed. `oldest_pending_seconds` is how long the first in line has been in it,
     None when there is none.
@@ -59,7 +63,8 @@ _TIMES = f"""
 WITH recent AS MATERIALIZED (
     SELECT status,
            EXTRACT(epoch FROM started_at - queued_at)::float8 AS waited,
-           EXTRACT(epoch FROM finished_at - started_at)::float8 AS took
+           EXTRACT(epoch FROM finished_at - started_at)::float8 AS took,
+           started_at
     FROM orders
     WHERE started_at IS NOT NULL
     ORDER BY started_at DESC
@@ -68,6 +73,10 @@ WITH recent AS MATERIALIZED (
 SELECT percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY waited),
        percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY took)
            FILTER (WHERE status = 'completed'),
+       (SELECT avg(took)
+        FROM (
+            SELECT took FROM recent WHERE status = 'completed' ORDER BY started_at DESC LIMIT {RECENT}
+        ) AS completed),
        (SELECT EXTRACT(epoch FROM clock_timestamp() - queued_at)::bigint
         FROM orders
         WHERE in_line
@@ -84,11 +93,12 @@ def read(connection: Connection, *, simulated_seconds: float) -> Metrics:
     """
     now = tally.read(connection)
     workers, slots, paused = connection.one(_WORKERS)
-    waited, took, oldest = connection.one(_TIMES)
+    waited, took, recently, oldest = connection.one(_TIMES)
+    each = _each(now, recently, simulated_seconds=simulated_seconds)
     return Metrics(
         counts=now.counts,
         average_processing_time=_whole(_mean(now.seconds_to_completion, now.counts[Status.COMPLETED])),
-        estimated_processing_time=_estimate(now, slots=slots, simulated_seconds=simulated_seconds),
+        estimated_processing_time=_estimate(now, each, slots=slots),
         live_workers=workers,
         live_slots=slots,
         paused=paused,
@@ -100,9 +110,15 @@ def read(connection: Connection, *, simulated_seconds: float) -> Metrics:
     )
 
 
-def _estimate(now: Tally, *, slots: int, simulated_seconds: float) -> int:
+def _each(now: Tally, recently: float | None, *, simulated_seconds: float) -> Decimal:
+    """Return how many seconds an order takes in a slot: of late, else ever, else as it is simulated."""
+    if recently is None and now.timed:
+        return _mean(now.seconds_in_slot, now.timed)
+    return Decimal(str(simulated_seconds if recently is None else recently))
+
+
+def _estimate(now: Tally, each: Decimal, *, slots: int) -> int:
     ahead = now.counts[Status.PENDING] + now.counts[Status.PROCESSING]
-    each = _mean(now.seconds_in_slot, now.timed) if now.timed else Decimal(str(simulated_seconds))
     return _whole(ahead * each / max(slots, 1))
 
 

@@ -78,6 +78,23 @@ def test_estimate_takes_the_time_in_a_slot_and_not_the_time_in_line(queue: Queue
     assert (read.average_processing_time, read.estimated_processing_time) == (3603, 12)
 
 
+def test_estimate_follows_a_change_of_pace(queue: Queue) -> None:
+    # A long history of a second each, and a hundred of late that took a minute.
+    queue.connection.execute("""
+        INSERT INTO orders (order_id, user_id, item_ids, total_amount, status, attempt, attempt_limit,
+                            worker_id, created_at, started_at, finished_at)
+        SELECT gen_random_uuid(), 'ada', '{tea}', 1, 'completed', 1, 5, 'w', at, at,
+               at + make_interval(secs => CASE WHEN number > 1900 THEN 60 ELSE 1 END)
+        FROM generate_series(1, 2000) AS number,
+             LATERAL (SELECT TIMESTAMPTZ '2026-01-01' + make_interval(secs => number) AS at) AS start
+    """)
+    # What is in a slot now says nothing yet.
+    for _ in range(150):
+        queue.insert("processing")
+
+    assert metrics.read(queue.connection, simulated_seconds=2).estimated_processing_time == 150 * 60
+
+
 def test_only_the_slots_of_living_workers_count(queue: Queue) -> None:
     queue.line(12)
     queue.worker("one", slots=2)
