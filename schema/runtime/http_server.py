@@ -9,11 +9,11 @@ from typing import Any
 from wsgiref.types import WSGIApplication
 
 import waitress.channel  # type: ignore[import-untyped]  # waitress has no type hints
-import waitress.parser  # type: ignore[import-untyped]
 import waitress.server  # type: ignore[import-untyped]
 import waitress.task  # type: ignore[import-untyped]
 import waitress.wasyncore  # type: ignore[import-untyped]
 
+from schema.runtime.framing import Parser
 from schema.runtime.problem import Problem
 from schema.runtime.signals import StopSignals
 
@@ -113,16 +113,6 @@ class HttpServer:
         self._server.socket.close()
 
 
-class _Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]  # waitress has no type hints
-    """A request's head. What Python can't convert in it is bad syntax too, not an error of ours."""
-
-    def parse_header(self, header_plus: bytes) -> None:
-        try:
-            super().parse_header(header_plus)
-        except ValueError as error:  # a length of 5,000 digits, http://[
-            raise waitress.parser.ParsingError("a number or the address in its head is wrong") from error
-
-
 class _Task(waitress.task.WSGITask):  # type: ignore[misc]  # as above
     """One request. While the server stops, its answer asks the client to close the connection."""
 
@@ -150,7 +140,7 @@ class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]  # as above
 class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # as above
     """One client's connection."""
 
-    parser_class = _Parser
+    parser_class = Parser
     task_class = _Task
     error_task_class = _ErrorTask
 
@@ -161,4 +151,5 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # as above
 
     def is_idle(self) -> bool:
         """Tell whether no request has begun to arrive and no answer is left to send."""
-        return not self.requests and self.request is None and not self.total_outbufs_len
+        begun = self.request is not None and self.request.header_bytes_received
+        return not self.requests and not begun and not self.total_outbufs_len

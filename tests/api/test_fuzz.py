@@ -282,7 +282,7 @@ POST = (
     b"Idempotency-Key: k\r\nContent-Length: %d\r\n\r\n%s" % (len(GOOD), GOOD)
 )
 # Ends every request that is not yet whole, and then the connection.
-THE_END = b"\r\n\r\n0\r\n\r\n" + 4 * b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n"
+THE_END = b"\r\n\r\n0\r\n\r\n" + 4 * b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 lines = st.sampled_from([b"POST /orders HTTP/1.1", b"GET /metrics HTTP/1.0", b"PRI * HTTP/2.0"]) | st.tuples(
     st.sampled_from([b"GET", b"POST", b"PUT", b"get", b"X-Y", b""]) | st.binary(max_size=5),
@@ -309,8 +309,9 @@ fields_sent = st.sampled_from(
     st.sampled_from([b"Idempotency-Key", b"X-Request-ID", b"A", b"Host"]), st.binary(max_size=30)
 ).map(b": ".join)
 contents = st.sampled_from([GOOD, b"%x\r\n%s\r\n0\r\n\r\n" % (len(GOOD), GOOD), b"-1\r\n", b"7;x=y\r\n"])
-requests = st.tuples(lines, st.lists(fields_sent, max_size=5), contents | st.binary(max_size=60)).map(
-    lambda found: b"\r\n".join([found[0], *found[1], b"", found[2]])
+hosts = st.sampled_from([[b"Host: x"], [b"Host: x"], []])
+requests = st.tuples(lines, hosts, st.lists(fields_sent, max_size=5), contents | st.binary(max_size=60)).map(
+    lambda found: b"\r\n".join([found[0], *found[1], *found[2], b"", found[3]])
 )
 
 
@@ -336,8 +337,8 @@ def assert_unbroken(api: Api) -> None:
 def test_any_bytes_are_answered_as_http_or_refused_with_a_problem(api: Api) -> None:
     @FUZZ
     @given(st.lists(requests | st.just(POST) | st.binary(max_size=100), min_size=1, max_size=3))
-    @example([b"POST /orders HTTP/1.1\r\nContent-Length: " + b"9" * 5000])
-    @example([b"GET http://[::1 HTTP/1.1"])
+    @example([b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5000])
+    @example([b"GET http://[::1 HTTP/1.1\r\nHost: x"])
     def speak(pieces: list[bytes]) -> None:
         with socket.create_connection(("127.0.0.1", api.port), timeout=1) as raw:
             with suppress(ConnectionError):  # refused, and closed before it was all sent

@@ -137,11 +137,11 @@ def test_chunked_body_past_the_limit_is_413(api: Api, stored: Callable[[], int])
 def test_what_the_server_refuses_before_the_application_is_a_problem_too(api: Api) -> None:
     refused = {
         b"GARBAGE\r\n\r\n": 400,
-        b"GET / HTTP/1.1\r\nbad header\r\n\r\n": 400,
-        b"POST /orders HTTP/1.1\r\nContent-Length: x\r\n\r\n": 400,
-        b"POST /orders HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n": 413,
-        b"GET / HTTP/1.1\r\nX: ".ljust(65536, b"x"): 431,
-        b"POST /orders HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n": 501,
+        b"GET / HTTP/1.1\r\nHost: h\r\nbad header\r\n\r\n": 400,
+        b"POST /orders HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n": 400,
+        b"POST /orders HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n": 413,
+        b"GET / HTTP/1.1\r\nHost: h\r\nX: ".ljust(65536, b"x"): 431,
+        b"POST /orders HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n": 501,
     }
     for sent, status in refused.items():
         head, _, body = exchange(api, sent).partition(b"\r\n\r\n")
@@ -159,7 +159,7 @@ def test_client_that_hangs_up_leaves_no_traceback(api: Api) -> None:
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", api.port)) as raw:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            raw.sendall(b"POST /orders HTTP/1.1\r\nContent-Type: application/json\r\n")
+            raw.sendall(b"POST /orders HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n")
             raw.sendall(b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
     assert api.call("GET", "/healthz").status == 200
@@ -525,7 +525,7 @@ def test_requests_that_arrived_before_the_signal_are_answered_though_not_yet_acc
 @pytest.mark.slow
 def test_client_that_never_finishes_its_request_is_given_up(api: Api) -> None:
     with socket.create_connection(("127.0.0.1", api.port)) as raw:
-        raw.sendall(b"POST /orders HTTP/1.1\r\nContent-Length: 10\r\n\r\n")
+        raw.sendall(b"POST /orders HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n")
         assert api.call("GET", "/healthz").status == 200
 
         assert api.stop() == 0

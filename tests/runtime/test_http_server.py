@@ -52,8 +52,8 @@ def test_clients_that_never_end_their_request_hold_up_nobody_and_are_closed_in_t
     ("request_head", "status"),
     [
         (b"GARBAGE\r\n\r\n", 400),
-        (b"GET /readyz HTTP/1.1\r\nContent-Length: 2000\r\n\r\n", 413),
-        (b"GET /readyz HTTP/1.1\r\nX: ".ljust(16 * 1024, b"x"), 431),
+        (b"GET /readyz HTTP/1.1\r\nHost: h\r\nContent-Length: 2000\r\n\r\n", 413),
+        (b"GET /readyz HTTP/1.1\r\nHost: h\r\nX: ".ljust(16 * 1024, b"x"), 431),
     ],
     ids=["bad syntax", "large body", "large head"],
 )

@@ -352,7 +352,10 @@ def test_head_is_the_head_of_get_alone_and_the_next_answer_comes_right_after(
 
 @pytest.mark.parametrize(
     "head",
-    [b"GET /readyz HTTP/1.1\r\nContent-Length: " + b"9" * 5000, b"GET http://[/readyz HTTP/1.1\r\nHost: h"],
+    [
+        b"GET /readyz HTTP/1.1\r\nHost: h\r\nContent-Length: " + b"9" * 5000,
+        b"GET http://[/readyz HTTP/1.1\r\nHost: h",
+    ],
     ids=["length of 5,000 digits", "half an address"],
 )
 def test_head_that_python_can_not_convert_is_a_bad_request(
