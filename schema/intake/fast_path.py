@@ -26,8 +26,16 @@ _CENT = Decimal("0.01")
 def recognise(text: bytes) -> NewOrder | None:
     """Return the order that a JSON text has, None when unsure: `parse` then decides."""
     found = _ORDER.fullmatch(text.decode("latin-1"))
-    if found is None:
-        return None
+    return None if found is None else _order(found)
+
+
+def recognise_at(text: str, start: int) -> tuple[NewOrder, int] | None:
+    """Return the order that begins at `start` and where it ends, None when unsure."""
+    found = _ORDER.match(text, start)
+    return None if found is None else (_order(found), found.end())
+
+
+def _order(found: re.Match[str]) -> NewOrder:
     user_id, item_ids, total_amount = found.groups()
     # No id contains a quote, so each second piece is one.
     return NewOrder(

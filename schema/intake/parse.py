@@ -20,6 +20,10 @@ MAX_ORDERS = 10_000
 MAX_ITEMS = 1000
 MAX_ID_LENGTH = 255
 
+MAX_VALUES = 150_000
+"""How many JSON values are built at once. A text of eight megabytes may have four million: they would take
+fifty times its memory, and hold the interpreter for seconds. An order has a thousand and some."""
+
 _EXPECTED_BATCH = f'expected a JSON object {{"orders": [...]}} with 1 to {MAX_ORDERS:,} orders'
 _EXPECTED_ORDER = "expected an object with user_id, item_ids and total_amount"
 _EXPECTED_OBJECT = "expected a JSON object with user_id, item_ids and total_amount"
@@ -35,6 +39,17 @@ _PLAIN_AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,2})?")
 
 _BLANKS = " \t\n\r"
 """What RFC 8259 allows around a value."""
+
+_STRING = re.compile('"[^"]*"')
+"""A string of a text without escaped quotes."""
+
+_BATCH_START = re.compile(rf'[{_BLANKS}]*\{{[{_BLANKS}]*"orders"[{_BLANKS}]*:[{_BLANKS}]*\[[{_BLANKS}]*')
+_BATCH_END = re.compile(rf"[{_BLANKS}]*\][{_BLANKS}]*\}}")
+_COMMA = re.compile(rf"[{_BLANKS}]*,[{_BLANKS}]*")
+
+# Bounded repeats: the matcher keeps a place for each turn of one.
+_FLAT_OBJECT = re.compile(r'\{[^"{}]*(?:"[^"\\]*(?:\\.[^"\\]*){0,1000}"[^"{}]*){0,1500}\}', re.DOTALL)
+"""An object without objects in it, with the strings that an order may have and some more."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _REPORTED = 20
@@ -56,7 +71,7 @@ class FieldProblem:
 
 
 class NotJsonError(OrdersError):
-    """The text is not JSON, or two readers could understand it differently."""
+    """The text is not JSON, has too many values, or two readers could understand it differently."""
 
 
 class InvalidOrderError(OrdersError):
@@ -84,16 +99,68 @@ def parse(text: bytes, *, what: str = "the body") -> NewOrder:
     """
     if plain := fast_path.recognise(text):
         return plain
-    submitted = _decode(text, _EXPECTED_OBJECT, what=what)
+    decoded = _text(text, _EXPECTED_OBJECT, what=what)
+    if _has_many_values(decoded):
+        raise NotJsonError(
+            f"{what} has more than {MAX_VALUES:,} values or is nested too deeply: {_EXPECTED_OBJECT}"
+        )
+    submitted = _decode(decoded, _EXPECTED_OBJECT, what=what)
     _refuse(_problems(submitted))
     return _order(submitted)
 
 
 def parse_batch(body: bytes) -> list[NewOrder]:
     """Return the orders of a batch; raise `NotJsonError`, or `InvalidOrderError` if one is wrong."""
-    submitted = _decode(body, _EXPECTED_BATCH, what="the body")
+    text = _text(body, _EXPECTED_BATCH, what="the body")
+    if _marks(text) > MAX_VALUES:
+        return _one_by_one(text)
+    submitted = _decode(text, _EXPECTED_BATCH, what="the body")
     _refuse(_batch_problems(submitted))
     return [_order(each) for each in submitted["orders"]]
+
+
+def _one_by_one(text: str) -> list[NewOrder]:
+    """Return the orders of a long batch. Each is built and checked before the next is looked at."""
+    orders: list[NewOrder] = []
+    submitted = enumerate(_submitted(text))
+    for index, order in submitted:
+        if isinstance(order, NewOrder):
+            orders.append(order)
+            continue
+        problems = _placed(f"orders[{index}]", order)
+        for first in problems:
+            others = (
+                each
+                for later, other in submitted
+                if not isinstance(other, NewOrder)
+                for each in _placed(f"orders[{later}]", other)
+            )
+            raise InvalidOrderError(chain([first], problems, others))
+        orders.append(_order(order))
+    return orders
+
+
+def _submitted(text: str) -> Iterator[NewOrder | dict[str, Any]]:
+    """Yield what the array of a long batch has: orders recognised at a glance, and other objects."""
+    place = _BATCH_START.match(text)
+    for index in range(MAX_ORDERS):
+        if place and (found := fast_path.recognise_at(text, place.end())):
+            order, at = found
+            yield order
+        else:
+            flat = _FLAT_OBJECT.match(text, place.end()) if place else None
+            if flat is None or _has_many_values(flat[0]):
+                raise NotJsonError(
+                    f"the body has no order as orders[{index}], or more in it: {_EXPECTED_BATCH}"
+                )
+            at = flat.end()
+            yield _decode(flat[0], _EXPECTED_ORDER, what=f"orders[{index}]")
+        if _BATCH_END.fullmatch(text, at):
+            return
+        place = _COMMA.match(text, at)
+    raise InvalidOrderError(
+        [FieldProblem("orders", f"has more than {MAX_ORDERS:,} orders, {_EXPECTED_BATCH}")]
+    )
 
 
 def parse_row(row: Mapping[str, str]) -> NewOrder:
@@ -133,12 +200,28 @@ def _order(submitted: dict[str, Any]) -> NewOrder:
     )
 
 
-def _decode(source: bytes, expected: str, *, what: str) -> dict[str, Any]:
+def _text(source: bytes, expected: str, *, what: str) -> str:
     try:
         # RFC 8259 section 8.1 lets a reader ignore a byte order mark; the original service's did.
-        text = source.decode().removeprefix("\ufeff").rstrip(_BLANKS)
+        return source.decode().removeprefix("\ufeff").rstrip(_BLANKS)
     except UnicodeDecodeError as error:
         raise NotJsonError(f"{what} is not UTF-8 (byte {error.start}): {expected}") from None
+
+
+def _has_many_values(text: str) -> bool:
+    """Tell whether a text has more than `MAX_VALUES`, before any of them is built."""
+    if _marks(text) <= MAX_VALUES:
+        return False
+    # What is inside its strings does not count. A string that an escaped quote seems to end goes on.
+    return _marks(_STRING.sub("", text.replace("\\\\", "").replace('\\"', ""))) > MAX_VALUES
+
+
+def _marks(text: str) -> int:
+    """Count what stands in front of each value but the first, in strings too."""
+    return text.count(",") + text.count("[") + text.count("{")
+
+
+def _decode(text: str, expected: str, *, what: str) -> dict[str, Any]:
     if not text:
         raise NotJsonError(f"{what} is empty: {expected}")
     try:

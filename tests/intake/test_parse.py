@@ -1,12 +1,15 @@
 """What a body may be, and in `BAD` all that it may not be."""
 
 import json
+import re
+import tracemalloc
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from schema.intake.parse import MAX_ID_LENGTH, MAX_ITEMS, InvalidOrderError, NotJsonError, parse
+from schema.intake.parse import MAX_ID_LENGTH, MAX_ITEMS, InvalidOrderError, NotJsonError, parse, parse_batch
 
 GOOD: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea"], "total_amount": 1}
 MISSING = object()
@@ -219,3 +222,122 @@ def test_astral_characters_may_be_written_as_surrogate_pairs() -> None:
 
 def test_byte_order_mark_is_ignored() -> None:
     assert parse(b"\xef\xbb\xbf" + body()).user_id == "ada"
+
+
+# Eight megabytes, of which a few may be built at once
+
+
+MEBIBYTE = 1024 * 1024
+
+
+def filled(piece: str, start: str = '{"orders":[', end: str = "]}", *, size: int = 8 * MEBIBYTE) -> bytes:
+    count = (size - len(start + end)) // (len(piece) + 1)
+    return (start + ",".join([piece] * count) + end).encode()
+
+
+ONE_ORDER = '{"orders":[{"user_id":"a","total_amount":1,"item_ids":['
+
+GREEDY = {
+    "numbers": filled("1"),
+    "strings": filled('""'),
+    "literals": filled("null"),
+    "arrays": filled("[]"),
+    "arrays in arrays": filled("[[[[]]]]"),
+    "objects": filled("{}"),
+    "objects in objects": filled('{"a":{}}'),
+    "numbers in one order": filled("1", ONE_ORDER, "]}]}"),
+    "strings in one order": filled('"a"', ONE_ORDER, "]}]}"),
+    "keys of one order": filled('"ab":1', '{"orders":[{', "}]}"),
+    "keys": filled('"ab":1', "{", "}"),
+    "beside the orders": filled("1", '{"orders":[], "more": ['),
+    "escapes": filled(r"\"\\", '{"orders":[{"user_id":"', '"}]}').replace(b",", b""),
+    "strings without an end": b'{"orders":[{"user_id":"' + b'", "' * 2 * MEBIBYTE,
+}
+
+
+def peak_of(read: Callable[[bytes], object], text: bytes) -> int:
+    """Return how many bytes are in use at most while a text is read that must be refused."""
+    tracemalloc.start()
+    try:
+        with pytest.raises((NotJsonError, InvalidOrderError), match="expected"):
+            read(text)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("text", GREEDY.values(), ids=GREEDY)
+def test_batch_that_is_none_is_refused_before_it_is_built(text: bytes) -> None:
+    # The text itself, and once more where its strings are left out to count the rest.
+    assert peak_of(parse_batch, text) < 40 * MEBIBYTE
+
+
+@pytest.mark.parametrize("piece", ["1", '""', "[]", "[[]]", "{}"])
+def test_order_that_is_none_is_refused_before_it_is_built(piece: str) -> None:
+    text = filled(piece, '{"user_id":"a","total_amount":1,"item_ids":[', size=MEBIBYTE)
+
+    assert peak_of(parse, text) < 10 * MEBIBYTE
+
+
+def test_batch_is_built_order_by_order() -> None:
+    text = filled(json.dumps({"total_amount": -1, "user_id": "a", "item_ids": ["a"] * 900}))
+
+    # Built at once, its two million items take 20 MiB and more beside the text.
+    assert peak_of(parse_batch, text) < 12 * MEBIBYTE
+
+
+ITEMS = ["tea", "a, cup", "{}", "[", '"', "\\", '\\"', "a\n", "ü", "👩"]
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_long_batch_has_the_orders_of_its_parts_in_their_order(
+    indent: int | None, *, ascii_only: bool
+) -> None:
+    common = {"user_id": "ada", "item_ids": ["tea"] * 50, "total_amount": 1.5}
+    odd = {"total_amount": 250.75, "item_ids": ITEMS * 10, "user_id": "ü"}
+    orders = [{**(odd if number % 3 else common), "user_id": f"user {number}"} for number in range(3000)]
+
+    batch = parse_batch(json.dumps({"orders": orders}, indent=indent, ensure_ascii=ascii_only).encode())
+
+    assert batch == [parse(json.dumps(order).encode()) for order in orders]
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda text: text[:-1], "or more in it"),
+        (lambda text: text[:-1] + ', "more": 1}', "or more in it"),
+        (lambda text: text + "{}", "or more in it"),
+        (lambda text: text.replace("}, {", "} {", 1), "no order as orders[1]"),
+        (lambda text: text.replace("1.5}, {", "1.5, {", 1), "no order as orders[0]"),
+        (lambda text: text.replace("}, {", "}, 7, {", 1), "no order as orders[1]"),
+        (lambda text: text.replace('"user_id"', "user_id", 1), "orders[0] is not JSON"),
+        (lambda text: text.replace("}, {", "}, {}, {", 1), "orders[1].user_id is missing"),
+        (lambda text: text.replace('"item_ids"', '"user_id"', 1), '"user_id" appears more than once'),
+    ],
+)
+def test_long_batch_with_an_error_is_refused_and_the_error_named(
+    edit: Callable[[str], str], said: str
+) -> None:
+    order = {"user_id": "ada", "item_ids": ["tea"] * 100, "total_amount": 1.5}
+    text = json.dumps({"orders": [order] * 2000})
+    assert len(parse_batch(text.encode())) == 2000
+
+    with pytest.raises((NotJsonError, InvalidOrderError), match=re.escape(said)):
+        parse_batch(edit(text).encode())
+
+
+def test_errors_of_a_long_batch_are_counted_to_its_end() -> None:
+    order = {"user_id": "ada", "item_ids": ["tea"] * 100, "total_amount": 1.5}
+    orders = [order, {**order, "user_id": 1}] * 1000
+
+    with pytest.raises(InvalidOrderError, match=r"orders\[1\].user_id is a number.*and 980 more$"):
+        parse_batch(json.dumps({"orders": orders}).encode())
+
+
+def test_order_whose_ids_are_full_of_commas_is_none_of_many_values() -> None:
+    items = [f"{number:03}" + ",[{" * 84 for number in range(1000)]
+
+    assert parse(body(item_ids=items)).item_ids == tuple(items)
+    assert parse_batch(b'{"orders": [%s, %s]}' % (body(item_ids=items), body()))[0].item_ids == tuple(items)
