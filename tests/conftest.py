@@ -146,6 +146,23 @@ def connection(connect: Callable[[], Connection]) -> Connection:
     return connect()
 
 
+Alter = Callable[..., None]
+
+
+@pytest.fixture
+def alter(connection: Connection) -> Iterator[Alter]:
+    """Give the test's database defaults of its own, by name; later sessions have them."""
+    (database,) = connection.one("SELECT quote_ident(current_database())")
+
+    def altered(**settings: str) -> None:
+        for name, value in settings.items():
+            connection.execute(f"ALTER DATABASE {database} SET {name} = '{value}'")
+
+    yield altered
+    # What cleans up after the test has no session of ours.
+    connection.execute(f"ALTER DATABASE {database} RESET ALL")
+
+
 def wait_until(condition: Callable[[], Any], *, seconds: float = 30.0) -> Any:
     """Return the condition's first true value; fail if it has none within the time."""
     give_up_at = time.monotonic() + seconds

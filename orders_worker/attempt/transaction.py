@@ -16,7 +16,7 @@ from psycopg.rows import tuple_row
 
 from schema.errors import OutcomeUnknownError
 from schema.runtime import inherited
-from schema.runtime.connection import CONNECT_SECONDS, DriverConnection
+from schema.runtime.connection import COMMIT_DURABLY, CONNECT_SECONDS, DriverConnection
 
 MARK = "orders.transaction"
 """The setting that tells our transaction from one that a handler has begun in its place."""
@@ -119,13 +119,13 @@ class HandlerConnection(DriverConnection):
         return self.execute(_SHOW_MARK, (MARK,)).fetchone() == ("set",)
 
     def commit_for_the_worker(self) -> None:
-        """Commit what the handler wrote, as only the worker may.
+        """Commit what the handler wrote, as only the worker may, and durably whatever the handler has set.
 
         Raises `OutcomeUnknownError` when the connection was lost meanwhile; an error of the handler's own
         making, such as a deferred constraint, is psycopg's.
         """
         try:
-            super().commit()
+            self.execute(_COMMIT, prepare=False)
         except psycopg.OperationalError as error:
             if self.closed:
                 raise OutcomeUnknownError(str(error)) from error
@@ -144,6 +144,7 @@ class HandlerConnection(DriverConnection):
             self._forget()
         successor = type(self)(self.pgconn)
         successor.direct, successor.reply_seconds = self.direct, self.reply_seconds
+        successor.refusal = self.refusal
         successor.autocommit = True
         successor._keep_plans_of(self)  # noqa: SLF001 - of the same class
         inherited.withhold(successor)
@@ -193,6 +194,8 @@ SET LOCAL idle_in_transaction_session_timeout = '{idle} s';
 SET LOCAL client_connection_check_interval = '{check} s';
 SET LOCAL {mark} = 'set'
 """
+
+_COMMIT = f"{COMMIT_DURABLY.format(local='true')}; COMMIT"
 
 _SHOW_MARK = "SELECT current_setting(%s, true)"
 

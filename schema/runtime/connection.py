@@ -11,8 +11,8 @@ from psycopg.rows import args_row
 from psycopg.waiting import Ready
 
 from schema.errors import DatabaseUnavailableError, OutcomeUnknownError
-from schema.runtime import inherited
-from schema.runtime.driver_errors import translated, unavailable
+from schema.runtime import inherited, logs
+from schema.runtime.driver_errors import is_read_only, translated, unavailable
 
 CONNECT_SECONDS = 3
 REPLY_SECONDS = 10.0
@@ -29,6 +29,39 @@ _KEEPALIVE: dict[str, Any] = {
     "target_session_attrs": "read-write",
 }
 
+COMMIT_DURABLY = """
+SELECT pg_catalog.set_config('synchronous_commit', 'on', {local})
+WHERE pg_catalog.current_setting('synchronous_commit') = 'off'
+"""
+"""What makes commits durable, of this transaction (`local` is true) or of the session; how durable beyond the
+server's own disk stays as its administrator wants it."""
+
+_RELIED_ON = {
+    "IntervalStyle": "postgres",
+    "array_nulls": "on",
+    "default_transaction_isolation": "read committed",
+    "row_security": "on",
+}
+"""What the statements here, their promises and the parsers of their answers are made for."""
+
+_OURS = "".join(f"SET {name} = '{value}';" for name, value in _RELIED_ON.items())
+# The order of days and months stays: a trigger of the user's may depend on it.
+_OURS += "SET DateStyle = ISO; SET extra_float_digits = 1; SET lock_timeout = 0"
+
+_FIND_SETTINGS = """
+SELECT name, current_setting(name)
+FROM unnest(%s::text[]) AS names (name)
+"""
+
+_SOMEBODY_S_DEFAULT = """
+SELECT source IN ('global', 'database', 'user', 'database user')
+FROM pg_settings
+WHERE name = 'default_transaction_read_only'
+"""
+
+_log = logs.Log(__name__)
+_warned_of: set[str] = set()
+
 
 class DriverConnection(psycopg.Connection[tuple[Any, ...]]):
     """A psycopg connection that gives up on a server that does not reply within `reply_seconds`.
@@ -41,10 +74,12 @@ class DriverConnection(psycopg.Connection[tuple[Any, ...]]):
     It closes too when a write finds the session read-only.
 
     `direct` tells that no pooler stands between: LISTEN and session locks work on such a connection only.
+    `refusal` is what libpq raised of a session that was read-only by default before it was told otherwise.
     """
 
     reply_seconds: float = REPLY_SECONDS
     direct: bool = True
+    refusal: psycopg.OperationalError | None = None
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Wait for one reply, `reply_seconds` and a second at most unless `timeout` says otherwise."""
@@ -74,19 +109,36 @@ class DriverConnection(psycopg.Connection[tuple[Any, ...]]):
             return super().wait(_resumed(gen), interval, 1)
 
     def prepare_session(self) -> None:
-        """Set what every session of ours has. Behind a pooler sessions are shared, and nothing is set."""
-        if not self.direct:
-            # It may run the next statement in a session that has not prepared it.
-            self.prepare_threshold = None
+        """Set what every session of ours has. Behind a pooler sessions are shared: warn instead, once.
+
+        Raises `psycopg.OperationalError` when the session can't be made writable, or when a pooler's session
+        writes dates as nothing here reads them.
+        """
+        if self.refusal is not None and not _is_somebody_s_default(self):
+            raise self.refusal
+        if self.direct:
+            # SET, not the `options` parameter, which a pooler refuses before we know that there is one.
+            self.execute(self.settings, prepare=False)
             return
-        # SET, not the `options` parameter, which a pooler refuses before we know that there is one.
-        self.execute(self.settings, prepare=False)
+        # It may run the next statement in a session that has not prepared it.
+        self.prepare_threshold = None
+        _examine(self)
 
     @property
     def settings(self) -> str:
-        """The statements that give a session what every session of ours has."""
+        """The statements that give a session what every session of ours has.
+
+        They override the defaults that a database or role may have; what ends sessions and transactions is
+        among them.
+        """
         # No statement here runs long enough to gain from JIT; a wrong estimate costs half a second.
-        return f"SET statement_timeout = {round(self.reply_seconds * 1000)}; SET jit = off"
+        chosen = f"SET statement_timeout = {round(self.reply_seconds * 1000)}; SET jit = off;"
+        chosen += "SET idle_session_timeout = 0;"
+        if self.info.server_version >= 170_000:
+            chosen += "SET transaction_timeout = 0;"
+        if self.refusal is not None:
+            chosen += "SET default_transaction_read_only = off;"
+        return chosen + COMMIT_DURABLY.format(local="false")
 
     @classmethod
     def open(cls, url: str, *, name: str, reply_seconds: float = REPLY_SECONDS) -> Self:
@@ -98,7 +150,7 @@ class DriverConnection(psycopg.Connection[tuple[Any, ...]]):
         parameters: dict[str, Any] = {**_KEEPALIVE, **conninfo.conninfo_to_dict(url)}
         parameters |= {"application_name": name, "client_encoding": "UTF8"}
         try:
-            connection = super().connect(autocommit=True, **parameters)
+            connection = cls._connected(parameters)
             inherited.withhold(connection)
             try:
                 connection.reply_seconds = min(reply_seconds, CONNECT_SECONDS)
@@ -112,6 +164,22 @@ class DriverConnection(psycopg.Connection[tuple[Any, ...]]):
             raise unavailable(error) from error
         return connection
 
+    @classmethod
+    def _connected(cls, parameters: dict[str, Any]) -> Self:
+        """Connect, to a primary that reads only by default if there is no better one."""
+        try:
+            return super().connect(autocommit=True, **parameters)
+        except psycopg.OperationalError as error:
+            if not is_read_only(error):
+                raise
+            try:
+                parameters = parameters | {"target_session_attrs": "primary"}
+                connection = super().connect(autocommit=True, **parameters)
+            except psycopg.OperationalError:
+                raise error from None
+            connection.refusal = error
+            return connection
+
 
 class Connection(DriverConnection):
     """The connection that statements take: what it executes raises `DatabaseError`s, not psycopg's errors.
@@ -120,6 +188,11 @@ class Connection(DriverConnection):
     value in Python's range. All statements share a cursor, which keeps the last answer: read it before you
     run the next one.
     """
+
+    @property
+    def settings(self) -> str:
+        """Those of every session, and those that statements of ours rely on; a handler keeps its user's."""
+        return f"{super().settings}; {_OURS}"
 
     @cached_property
     def _cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
@@ -208,3 +281,28 @@ def _is_direct(connection: psycopg.Connection[Any]) -> bool:
     """
     row = connection.execute("SELECT pg_backend_pid()").fetchone()
     return row == (connection.info.backend_pid,)
+
+
+def _is_somebody_s_default(connection: DriverConnection) -> bool:
+    """Tell whether only a database or role is read-only by default, in a session that can be told otherwise.
+
+    A server that reads only by default may have a full disk. A pooler's sessions are shared.
+    """
+    return connection.direct and connection.execute(_SOMEBODY_S_DEFAULT).fetchone() == (True,)
+
+
+def _examine(connection: psycopg.Connection[Any]) -> None:
+    """Warn of what would be set if the session was not a pooler's."""
+    names = ["DateStyle", "synchronous_commit", *_RELIED_ON]
+    found: dict[str, str] = dict(connection.execute(_FIND_SETTINGS, [names]).fetchall())
+    if not found["DateStyle"].startswith("ISO"):
+        raise psycopg.OperationalError(
+            f"behind a pooler, and DateStyle is {found['DateStyle']}: ALTER ROLE … SET DateStyle = ISO"
+        )
+    unfit = {name: found[name] for name, value in _RELIED_ON.items() if found[name] != value}
+    if found["synchronous_commit"] == "off":
+        unfit["synchronous_commit"] = "off"
+    settings = " ".join(f"{name}={value}" for name, value in unfit.items())
+    if settings and settings not in _warned_of:
+        _warned_of.add(settings)
+        _log.warning("session_settings_behind_a_pooler", settings=settings)

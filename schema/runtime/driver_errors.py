@@ -36,6 +36,11 @@ def translated(error: psycopg.Error, *, closed: bool) -> DatabaseError:
 def unavailable(error: Exception) -> DatabaseUnavailableError:
     """Return our error for what was raised while connecting. libpq has words for it and no code."""
     words = (str(error).strip().splitlines() or ["no connection"])[0]
-    if isinstance(error, DatabaseReadOnlyError) or "session is read-only" in str(error):
+    if isinstance(error, DatabaseReadOnlyError) or is_read_only(error):
         return DatabaseReadOnlyError(words)
     return DatabaseUnavailableError(words)
+
+
+def is_read_only(error: Exception) -> bool:
+    """Tell whether a connection was refused because the session would be read-only."""
+    return "session is read-only" in str(error)

@@ -43,7 +43,6 @@ ALTER TABLE workers
 CREATE TABLE ledger (order_id uuid NOT NULL, attempt integer NOT NULL);
 DO $$ BEGIN
     EXECUTE format('ALTER DATABASE %I SET search_path = clock, pg_catalog, public', current_database());
-    EXECUTE format('ALTER DATABASE %I SET lock_timeout = ''300ms''', current_database());
 END $$
 """
 
@@ -77,6 +76,8 @@ class RealQueue:
         with psycopg.connect(url, autocommit=True) as owner:
             owner.execute(SET_UP)
         self.sessions = {name: Connection.open(url, name=name) for name in SESSIONS}
+        for session in self.sessions.values():
+            session.execute("SET lock_timeout = '300ms'")
         self._observer = Connection.open(url, name="observer")
 
     def empty(self) -> None:

@@ -186,7 +186,7 @@ def sleeping_in_commit(queue: Queue) -> int | None:
     pid: int | None = queue.one("""
         SELECT pid FROM pg_stat_activity
         WHERE datname = current_database() AND application_name = 'orders-handler'
-          AND query = 'COMMIT' AND wait_event = 'PgSleep'
+          AND right(query, 6) = 'COMMIT' AND wait_event = 'PgSleep'
     """)
     return pid
 
