@@ -35,6 +35,8 @@ def _main(shared: socket.socket | None = None) -> int:
     stop.install()
     config = ApiConfig.from_environment()
     logs.configure(config.log_format)
+    if not shared:
+        startup.report_unknown_settings()
     listener = shared or listening.bind(config.host, config.port, port_setting="ORDERS_PORT")
     url = locate.resolve(config.database_url)
     startup.first(url, name="orders-api", work=revision.check)

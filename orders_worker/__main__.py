@@ -66,6 +66,7 @@ def _main() -> int:
     signals.install()
     config = WorkerConfig.from_environment()
     logs.configure(config.log_format)
+    startup.report_unknown_settings()
     handler = load(config.handler) if config.handler else simulated(config.simulated_seconds)
     # The handler's module may have set its own.
     signals.install()

@@ -40,6 +40,10 @@ class DatabaseReadOnlyError(DatabaseUnavailableError):
     """The server takes no writes: another one may be the primary now."""
 
 
+class AccessDeniedError(DatabaseUnavailableError):
+    """Waiting for this connection is in vain: a password, role, database or parameter of the URL is wrong."""
+
+
 class LockTimeoutError(DatabaseUnavailableError):
     """The statement waited longer for a lock than its session allows."""
 

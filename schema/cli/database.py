@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from schema.cli.terminal import Answer, answering
+from schema.cli.terminal import Answer, answering, warn_of_unknown_settings
 from schema.embedded import client, dump, locate
 from schema.embedded import restore as restoring
 from schema.embedded.server import Server
@@ -59,6 +59,7 @@ def show_url() -> Answer:
 @db.command(cls=_Untouched, options_metavar="[PSQL'S ARGUMENTS]")
 def psql(arguments: tuple[str, ...]) -> None:
     """Open psql on the database; all arguments are psql's."""
+    warn_of_unknown_settings()
     client.current().become("psql", *arguments)
 
 

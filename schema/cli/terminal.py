@@ -11,6 +11,8 @@ from functools import wraps
 
 import click
 
+from schema.runtime import settings
+
 _LEAST_COLUMNS = 20
 
 
@@ -28,11 +30,15 @@ class Answer:
 
 
 def answering(command: Callable[..., Answer]) -> Callable[..., int]:
-    """Give a command the option `--json`, print its answer, and return the exit status."""
+    """Give a command the option `--json`, print its answer, and return the exit status.
+
+    Before it runs, what `warn_of_unknown_settings` finds is printed.
+    """
 
     @click.option("--json", "as_json", is_flag=True, help="Answer with one JSON document.")
     @wraps(command)
     def answered(*arguments: object, as_json: bool, **options: object) -> int:
+        warn_of_unknown_settings()
         answer = command(*arguments, **options)
         for line in [_json(answer.document)] if as_json else answer.lines:
             print(plain(line))
@@ -41,6 +47,13 @@ def answering(command: Callable[..., Answer]) -> Callable[..., int]:
         return answer.status
 
     return answered
+
+
+def warn_of_unknown_settings() -> None:
+    """Print on stderr which variables are no settings though they look like some."""
+    for name, near in settings.unknown():
+        meant = f": is {near} meant?" if near else ""
+        print(plain(f"{name} is no setting of these programs{meant}"), file=sys.stderr)
 
 
 def example(*lines: str) -> str:

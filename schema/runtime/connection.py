@@ -145,7 +145,8 @@ class DriverConnection(psycopg.Connection[tuple[Any, ...]]):
         """Connect in autocommit mode as `application_name` `name`.
 
         `url` is any libpq connection string. Raises `DatabaseUnavailableError`, whose message holds no
-        password, when no connection can be had within `CONNECT_SECONDS` per address.
+        password, when no connection can be had within `CONNECT_SECONDS` per address, and of these
+        `AccessDeniedError` when every host answers and none lets this program in.
         """
         parameters: dict[str, Any] = {**_KEEPALIVE, **conninfo.conninfo_to_dict(url)}
         parameters |= {"application_name": name, "client_encoding": "UTF8"}
@@ -160,7 +161,12 @@ class DriverConnection(psycopg.Connection[tuple[Any, ...]]):
             except BaseException:
                 connection.close()
                 raise
-        except (psycopg.OperationalError, DatabaseUnavailableError, OutcomeUnknownError) as error:
+        except (
+            psycopg.OperationalError,
+            psycopg.ProgrammingError,
+            DatabaseUnavailableError,
+            OutcomeUnknownError,
+        ) as error:
             raise unavailable(error) from error
         return connection
 

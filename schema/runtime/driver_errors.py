@@ -1,8 +1,11 @@
 """Translate psycopg's errors, once, into the three that callers tell apart."""
 
+import re
+
 import psycopg
 
 from schema.errors import (
+    AccessDeniedError,
     DatabaseError,
     DatabaseReadOnlyError,
     DatabaseUnavailableError,
@@ -33,12 +36,27 @@ def translated(error: psycopg.Error, *, closed: bool) -> DatabaseError:
     )
 
 
+_DENIED = re.compile(
+    # PostgreSQL's src/backend/libpq/auth.c and utils/init/postinit.c, and PgBouncer's
+    r"authentication failed|pg_hba\.conf|(role|database) \".*\" does not exist|not permitted to log in"
+    r"|permission denied for database|no such (database|user)"
+    # libpq's fe-connect.c and fe-secure-*.c, and psycopg's
+    r"|no password supplied|does not support SSL|certificate (verify|file|for)|(invalid|bad) .*value"
+)
+"""What the answers have in common that will be the same at the next try. A server that speaks another
+language than English is waited for all the same: libpq keeps the code of such an answer to itself."""
+
+
 def unavailable(error: Exception) -> DatabaseUnavailableError:
     """Return our error for what was raised while connecting. libpq has words for it and no code."""
-    words = (str(error).strip().splitlines() or ["no connection"])[0]
+    lines = str(error).strip().splitlines() or ["no connection"]
     if isinstance(error, DatabaseReadOnlyError) or is_read_only(error):
-        return DatabaseReadOnlyError(words)
-    return DatabaseUnavailableError(words)
+        return DatabaseReadOnlyError(lines[0])
+    # With several hosts psycopg lists how each of them failed: any of them may be the one to wait for.
+    failures = [line for line in lines if line.startswith("- host: ")] or lines[:1]
+    if all(map(_DENIED.search, failures)):
+        return AccessDeniedError(lines[0])
+    return DatabaseUnavailableError(lines[0])
 
 
 def is_read_only(error: Exception) -> bool:

@@ -5,8 +5,9 @@
 `docs/settings.md` shows them to users and says when to change each; a test compares it with this module.
 """
 
+import difflib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -131,3 +132,20 @@ HANDLER_CONNECTIONS = Setting("ORDERS_HANDLER_CONNECTIONS", whole_number(1, 10),
 
 LOG_FORMAT = Setting("ORDERS_LOG_FORMAT", choice("text", "json"), default="text")
 """The form of each line of the log."""
+
+
+def unknown(environment: Environment = os.environ) -> Iterator[tuple[str, str]]:
+    """Yield each variable that looks like a setting and is none, with the setting that may be meant, or "".
+
+    These are the other names that begin with `ORDERS_`, in any case, and those that are nearly the name of a
+    setting that is not set.
+    """
+    names = {each.name for each in globals().values() if isinstance(each, Setting)}
+    for name in sorted(environment.keys() - names):
+        near = next(iter(difflib.get_close_matches(name.upper(), names, n=1, cutoff=_NEARLY)), "")
+        if name.upper().startswith("ORDERS_") or (near and near not in environment):
+            yield name, near
+
+
+_NEARLY = 0.85
+"""As like as `DATABASE_ULR` and `ORDER_PORT` are to what is meant."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from schema.errors import (
+    AccessDeniedError,
     DatabaseUnavailableError,
     OrdersError,
     OutcomeUnknownError,
@@ -14,6 +15,7 @@ from schema.errors import (
     StartError,
     StatementRefusedError,
 )
+from schema.runtime import logs, settings
 from schema.runtime.connection import Connection
 
 DATABASE_WAIT_SECONDS = 30.0
@@ -22,6 +24,8 @@ DATABASE_WAIT_SECONDS = 30.0
 _PAUSE_SECONDS = 0.5
 
 Result = TypeVar("Result")
+
+_log = logs.Log(__name__)
 
 
 def exit_status(main: Callable[[], int]) -> int:
@@ -37,6 +41,8 @@ def exit_status(main: Callable[[], int]) -> int:
 
 def _explained(error: OrdersError) -> str:
     """Say of a database's words, which are anything, what they are about."""
+    if isinstance(error, AccessDeniedError):
+        return f"the database (DATABASE_URL) does not let this program in: {error}"
     if isinstance(error, StatementRefusedError):
         return f"the database refuses this program: {error}"
     if isinstance(error, DatabaseUnavailableError):
@@ -55,8 +61,17 @@ def refuse_arguments(program: str, description: str) -> None:
     ).parse_args()
 
 
+def report_unknown_settings() -> None:
+    """Log each variable that is no setting though it looks like one: a misspelt setting has its default."""
+    for name, near in settings.unknown():
+        _log.warning("setting_unknown", name=name, nearest=near or None)
+
+
 def connect(url: str, *, name: str) -> Connection:
-    """Open a connection. While the database is away say so once and try again; then `StartError`."""
+    """Open a connection. While the database is away say so once and try again; then `StartError`.
+
+    Raises `AccessDeniedError` at once: waiting mends no password.
+    """
     return _patiently(lambda: Connection.open(url, name=name))
 
 
@@ -79,6 +94,8 @@ def _patiently(work: Callable[[], Result]) -> Result:
     while True:
         try:
             return work()
+        except AccessDeniedError:
+            raise
         except (DatabaseUnavailableError, OutcomeUnknownError) as error:
             if time.monotonic() >= give_up_at:
                 raise StartError(f"no database within {DATABASE_WAIT_SECONDS:g} seconds: {error}") from error

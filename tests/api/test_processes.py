@@ -193,3 +193,12 @@ def test_bad_count_is_named(start_api: Callable[..., Any], database_url: str) ->
 
     assert api.wait() == 2
     assert api.log.startswith("ORDERS_API_PROCESSES is '0'")
+
+
+def test_variable_that_looks_like_a_setting_is_named_once_and_not_by_each_process(
+    start_api: Callable[..., Any], database_url: str
+) -> None:
+    api = start_api(database_url, ORDERS_API_PROCESSES=str(COUNT), ORDERS_PROCESSES="3")
+
+    assert api.stop() == 0
+    assert api.log.count("setting_unknown name=ORDERS_PROCESSES") == 1

@@ -162,3 +162,13 @@ def test_completion_offers_commands_and_options() -> None:
 
     assert offered.stdout == "plain,restore\n"
     assert options.stdout.split() == ["plain,--all-failed", "plain,--attempts"]
+
+
+@pytest.mark.parametrize("command", [["list", "--json"], ["db", "psql", "--version"]])
+def test_command_names_what_looks_like_a_setting_and_is_none(orders: Orders, command: list[str]) -> None:
+    done = orders(*command, ORDERS_MAX_ATEMPTS="9", ORDERS_SHOP="x")
+
+    assert done.stderr.splitlines()[:2] == [
+        "ORDERS_MAX_ATEMPTS is no setting of these programs: is ORDERS_MAX_ATTEMPTS meant?",
+        "ORDERS_SHOP is no setting of these programs",
+    ]

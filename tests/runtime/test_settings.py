@@ -166,3 +166,31 @@ def test_every_name_of_a_setting_in_the_code_is_a_declared_one() -> None:
             names |= set(re.findall(r"\b(?:ORDERS_[A-Z_]+|DATABASE_URL)\b", source.read_text()))
 
     assert names == {each.name for each in DECLARED}
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("ORDERS_CONCURENCY", "ORDERS_CONCURRENCY"),
+        ("ORDERS_MAX_ATTEMPT", "ORDERS_MAX_ATTEMPTS"),
+        ("orders_port", "ORDERS_PORT"),
+        ("ORDER_PORT", "ORDERS_PORT"),
+        ("DATABASE_ULR", "DATABASE_URL"),
+        ("database_url", "DATABASE_URL"),
+        ("Orders_Shop", ""),
+        ("ORDERS_SERVICE_HOST", ""),
+    ],
+)
+def test_name_that_looks_like_a_setting_and_is_none_is_found(name: str, nearest: str) -> None:
+    assert list(settings.unknown({"PATH": "/bin", name: "x"})) == [(name, nearest)]
+
+
+def test_no_setting_is_unknown_and_neither_is_what_others_use() -> None:
+    names = {each.name for each in vars(settings).values() if isinstance(each, Setting)}
+    others = {"HOST", "PORT", "PGDATABASE", "SQLALCHEMY_DATABASE_URI", "_ORDERS_COMPLETE", "ORDER"}
+
+    assert list(settings.unknown(dict.fromkeys(names | others, ""))) == []
+
+
+def test_name_of_another_program_that_is_nearly_a_settings_is_not_found_beside_it() -> None:
+    assert list(settings.unknown({"DATABASE_URI": "x", "DATABASE_URL": "y"})) == []

@@ -204,12 +204,21 @@ def test_worker_starts_when_the_database_comes_up_meanwhile(
     assert worker.stop() == 0
 
 
-def test_password_is_in_no_message_of_a_worker_that_can_not_log_in(
-    start_worker: StartWorker, database_url: str, wait_until: Callable[..., Any]
-) -> None:
+def test_password_is_in_no_message_of_a_worker_that_can_not_log_in(tmp_path: Path, database_url: str) -> None:
     url = conninfo.make_conninfo(database_url, dbname="no_such_database", password=SECRET)
-    worker = start_worker(url=url, ready=False)
-    wait_until(lambda: "waiting for the database" in worker.log)
 
-    assert worker.stop() == 0
-    assert SECRET not in worker.log
+    ended = run(tmp_path, DATABASE_URL=url)
+
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("the database (DATABASE_URL) does not let this program in: ")
+    assert "no_such_database" in line
+    assert SECRET not in line
+
+
+def test_variable_that_is_no_setting_though_it_looks_like_one_is_named(tmp_path: Path) -> None:
+    ended = run(tmp_path, ORDERS_CONCURENCY="8", ORDERS_SHOP=SECRET, DATABASE_URL="host=/none sslmode=none")
+
+    first, second, _ = ended.stderr.splitlines()
+    assert first.endswith("WARNING setting_unknown name=ORDERS_CONCURENCY nearest=ORDERS_CONCURRENCY")
+    assert second.endswith("WARNING setting_unknown name=ORDERS_SHOP nearest=None")
