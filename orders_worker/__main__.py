@@ -16,6 +16,8 @@ from schema.runtime import listening, logs, startup
 from schema.runtime.connection import Connection
 from schema.runtime.signals import StopSignals, show_stacks
 
+_log = logs.Log(__name__)
+
 EXIT_SECONDS = 3.0
 """How long the process waits for the threads of handlers once it is done, and for what runs at its exit."""
 
@@ -81,6 +83,8 @@ def _main() -> int:
         return register(connection, config=config)
 
     registration = startup.first(url, name="orders-worker", work=enter)
+    if config.handler is None and config.database_url is not None:
+        _log.warning("handler_simulated", seconds=config.simulated_seconds)
     worker = Worker(
         config, url=url, handler=handler, signals=signals, registration=registration, listener=listener
     )

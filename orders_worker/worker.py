@@ -18,6 +18,7 @@ from orders_worker.health.probes import Probes
 from orders_worker.health.reasons import Health
 from orders_worker.upkeep.heartbeat import Heartbeat
 from orders_worker.upkeep.housekeeping import Housekeeping
+from schema import __version__
 from schema.queue import workers
 from schema.queue.workers import Registration
 from schema.runtime import logs
@@ -43,7 +44,8 @@ def register(connection: Connection, *, config: WorkerConfig) -> Registration:
         lease_seconds=config.lease_seconds,
     )
     logs.bind(worker_id=registration.worker_id)
-    _log.info("worker_registered", slots=config.concurrency)
+    handler = config.handler or "simulated"
+    _log.info("worker_registered", slots=config.concurrency, handler=handler, version=__version__)
     return registration
 
 

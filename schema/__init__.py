@@ -8,3 +8,5 @@ Read in this order: `states`, `order`, `queue/exchange`, `queue/endings`, `queue
 `intake` text into orders · `runtime` what every process here has · `embedded` the bundled PostgreSQL
 `cli` the terminal
 """
+
+__version__ = "0.1.0"

@@ -1,4 +1,5 @@
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from psycopg import conninfo
 
-from schema import migrate
+from schema import __version__, migrate
 from schema.embedded.server import Server
 from schema.runtime.connection import Connection
 from tests.worker.conftest import StartWorker
@@ -202,6 +203,19 @@ def test_worker_starts_when_the_database_comes_up_meanwhile(
     wait_until(lambda: "worker_registered" in worker.log)
     assert worker.log.count("waiting for") == 1
     assert worker.stop() == 0
+
+
+def test_simulated_handler_on_somebodys_database_is_warned_of(
+    start_worker: StartWorker, wait_until: Callable[..., Any]
+) -> None:
+    simulated = start_worker(ORDERS_HANDLER="", ORDERS_SIMULATED_SECONDS=0)
+    real = start_worker()
+
+    wait_until(lambda: "WARNING handler_simulated" in simulated.log)
+    assert f"slots=1 handler=simulated version={__version__}" in simulated.log
+    assert re.search(r"slots=1 handler=handler_\w+:handle version=", real.log)
+    assert simulated.stop() == real.stop() == 0
+    assert "handler_simulated" not in real.log
 
 
 def test_password_is_in_no_message_of_a_worker_that_can_not_log_in(tmp_path: Path, database_url: str) -> None:
