@@ -1,31 +1,44 @@
 """Bring a database to the newest schema revision."""
 
-from typing import Any
+from contextlib import suppress
 
+import psycopg
 from alembic import command
 from alembic.config import Config
-from psycopg import conninfo
-from sqlalchemy import URL
+from alembic.util import CommandError
+from sqlalchemy import Engine, create_engine, pool
 from sqlalchemy.exc import DBAPIError
 
+from schema import revision
 from schema.errors import StartError
 from schema.runtime import logs
+from schema.runtime.connection import Connection, DriverConnection
 
 LOCK_KEY = 0x6F72_6465_7273
 """The advisory lock that migrations take: the letters of `orders`."""
 
+STATEMENT_SECONDS = 600
+"""How long one statement of a migration may take."""
 
-def upgrade(url: str) -> None:
-    """Run every migration that `url`'s database has not had yet, all or none.
+_SESSION = "orders-migrate"
 
-    May be called by many processes at once. Raises `StartError` when the database refuses a statement.
+
+def upgrade(url: str) -> str:
+    """Run every migration that `url`'s database has not had yet, all or none; return its revision.
+
+    It is newer than `revision.NEEDED` when a newer release has migrated it and these programs may go on with
+    it: then nothing is done. May be called by many processes at once. Raises `StartError` when the database
+    is of another encoding, asks for newer programs or refuses a statement.
     """
+    with Connection.open(url, name=_SESSION) as connection, suppress(revision.SchemaOutdatedError):
+        if (found := revision.check(connection)) > revision.NEEDED:
+            return found
     try:
         command.upgrade(_configuration(url), "head")
-    except DBAPIError as error:
-        raise StartError(
-            f"the database refuses the migration: {logs.first_line(error.orig or error)}"
-        ) from error
+    except (DBAPIError, CommandError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+        raise StartError(f"the database refuses the migration: {logs.first_line(cause)}") from error
+    return revision.NEEDED
 
 
 def _configuration(url: str) -> Config:
@@ -34,7 +47,12 @@ def _configuration(url: str) -> Config:
     return configuration
 
 
-def engine_url(url: str) -> URL:
-    """Turn any libpq connection string into SQLAlchemy's form."""
-    given: dict[str, Any] = conninfo.conninfo_to_dict(url)
-    return URL.create("postgresql+psycopg", query={key: str(value) for key, value in given.items()})
+def engine(url: str) -> Engine:
+    """Return SQLAlchemy's way to the database: through sessions as every program here has them."""
+
+    def connect() -> psycopg.Connection[tuple[object, ...]]:
+        connection = DriverConnection.open(url, name=_SESSION, reply_seconds=STATEMENT_SECONDS)
+        connection.autocommit = False
+        return connection
+
+    return create_engine("postgresql+psycopg://", creator=connect, poolclass=pool.NullPool)

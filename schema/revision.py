@@ -26,8 +26,11 @@ class SchemaTooNewError(StartError):
         )
 
 
-def check(connection: Connection) -> None:
-    """Raise `SchemaOutdatedError` or `SchemaTooNewError` unless these programs fit the database."""
+def check(connection: Connection) -> str:
+    """Return the database's revision, which may be a newer one that these programs fit.
+
+    Raises `SchemaOutdatedError`, `SchemaTooNewError`, or `StartError` for an encoding other than UTF8.
+    """
     encoding = connection.execute("SHOW server_encoding").fetchone()
     if encoding != ("UTF8",):
         raise StartError(f"the database's encoding is {(encoding or ['unknown'])[0]}: it must be UTF8")
@@ -41,6 +44,8 @@ def check(connection: Connection) -> None:
         raise SchemaOutdatedError(row[0] if row else "none")
     if row[1] is not None and row[1] > NEEDED:
         raise SchemaTooNewError(row[1])
+    found: str = row[0]
+    return found
 
 
 _FIND = """

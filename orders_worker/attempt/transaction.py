@@ -54,6 +54,8 @@ class HandlerConnection(DriverConnection):
     connection.transaction():` makes a savepoint as usual, and `with connection:` ends nothing.
     """
 
+    relied_on = ""  # its user's statements rely on its user's settings
+
     _checked_out = False
     _ended = False
     _idle_seconds = 0.0

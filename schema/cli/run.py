@@ -26,29 +26,31 @@ _PROGRAMS = (("orders_api",), ("orders_worker",))
 @answering
 def migrate() -> Answer:
     """Bring the database to the newest schema revision."""
-    _upgrade()
-    return Answer([_AT_REVISION], {"revision": revision.NEEDED})
+    found = _upgrade()
+    return Answer([_told(found)], {"revision": found})
 
 
 @click.command()
 def run() -> int:
     """Migrate, then run the API and one worker until Ctrl-C."""
     host, port = settings.HOST.read(), settings.PORT.read()
-    _upgrade()
-    print(_AT_REVISION, flush=True)
+    print(_told(_upgrade()), flush=True)
     return _supervise(host, port)
 
 
-_AT_REVISION = f"the schema is at revision {revision.NEEDED}"
+def _told(found: str) -> str:
+    newer = f", newer than this release's {revision.NEEDED}, which may go on with it"
+    return f"the schema is at revision {found}{newer if found > revision.NEEDED else ''}"
 
 
-def _upgrade() -> None:
+def _upgrade() -> str:
+    """Migrate; return the revision that the database is at."""
     url = locate.resolve(settings.DATABASE_URL.read())
     startup.connect(url, name="orders-migrate").close()
     # SQLAlchemy and Alembic take longer to import than the rest of `orders --help`, which has every command.
     from schema import migrate as migration  # noqa: PLC0415
 
-    migration.upgrade(url)
+    return migration.upgrade(url)
 
 
 def _supervise(host: str, port: int) -> int:

@@ -5,22 +5,20 @@ waits at most `LOCK_SECONDS` for a table that somebody uses, and then fails whol
 """
 
 from alembic import context
-from sqlalchemy import create_engine, pool, text
+from sqlalchemy import text
 
 from schema import ledgers, tables  # noqa: F401 - they describe the tables
 from schema.embedded import locate
-from schema.migrate import LOCK_KEY, engine_url
+from schema.migrate import LOCK_KEY, STATEMENT_SECONDS, engine
 from schema.runtime import settings
 from schema.tables import metadata
 
 LOCK_SECONDS = 30
-STATEMENT_SECONDS = 600
 
 
 def run() -> None:
     url = context.config.attributes.get("url") or locate.resolve(settings.DATABASE_URL.read())
-    engine = create_engine(engine_url(url), poolclass=pool.NullPool)
-    with engine.connect() as connection:
+    with engine(url).connect() as connection:
         context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
         with context.begin_transaction():
             connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'"))

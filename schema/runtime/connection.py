@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import cached_property
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import psycopg
 from psycopg import conninfo
@@ -74,12 +74,14 @@ class DriverConnection(psycopg.Connection[tuple[Any, ...]]):
     It closes too when a write finds the session read-only.
 
     `direct` tells that no pooler stands between: LISTEN and session locks work on such a connection only.
+    `relied_on` makes the settings that statements of ours rely on.
     `refusal` is what libpq raised of a session that was read-only by default before it was told otherwise.
     """
 
     reply_seconds: float = REPLY_SECONDS
     direct: bool = True
     refusal: psycopg.OperationalError | None = None
+    relied_on: ClassVar[str] = _OURS
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Wait for one reply, `reply_seconds` and a second at most unless `timeout` says otherwise."""
@@ -138,7 +140,7 @@ class DriverConnection(psycopg.Connection[tuple[Any, ...]]):
             chosen += "SET transaction_timeout = 0;"
         if self.refusal is not None:
             chosen += "SET default_transaction_read_only = off;"
-        return chosen + COMMIT_DURABLY.format(local="false")
+        return f"{chosen}{COMMIT_DURABLY.format(local='false')}; {self.relied_on}"
 
     @classmethod
     def open(cls, url: str, *, name: str, reply_seconds: float = REPLY_SECONDS) -> Self:
@@ -194,11 +196,6 @@ class Connection(DriverConnection):
     value in Python's range. All statements share a cursor, which keeps the last answer: read it before you
     run the next one.
     """
-
-    @property
-    def settings(self) -> str:
-        """Those of every session, and those that statements of ours rely on; a handler keeps its user's."""
-        return f"{super().settings}; {_OURS}"
 
     @cached_property
     def _cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:

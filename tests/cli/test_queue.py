@@ -133,3 +133,14 @@ def test_findings_come_as_one_document(facts: Facts, connection: Connection) -> 
         "started_at": "2026-01-01T00:00:06.000000Z",
     }
     assert inversion["passer"]["order_id"] == str(second)
+
+
+def test_older_release_says_of_a_newer_schema_that_it_may_go_on_with_it(orders: Orders, queue: Queue) -> None:
+    (revision,) = queue.connection.one("SELECT version_num FROM alembic_version")
+    queue.connection.execute("UPDATE alembic_version SET version_num = '0999'")
+
+    said = orders("migrate").stdout
+
+    assert said == (
+        f"the schema is at revision 0999, newer than this release's {revision}, which may go on with it\n"
+    )

@@ -1,3 +1,4 @@
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -8,10 +9,10 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine
+from psycopg import conninfo
 
 from schema import migrate, revision
-from schema.migrate import engine_url
+from schema.errors import StartError
 from schema.queue import tally
 from schema.runtime.connection import Connection
 from schema.states import Status
@@ -100,9 +101,8 @@ def empty(empty_database_url: str) -> Iterator[Connection]:
 
 
 def test_tables_in_the_code_are_those_of_the_migrations(database_url: str, empty_database_url: str) -> None:
-    engine = create_engine(engine_url(empty_database_url))
-    metadata.create_all(engine)
-    engine.dispose()
+    with migrate.engine(empty_database_url).begin() as connection:
+        metadata.create_all(connection)
 
     made, migrated = catalog(empty_database_url), catalog(database_url)
 
@@ -288,3 +288,81 @@ def test_newer_revision_that_asks_for_newer_programs_refuses_these(queue: Queue)
 
 def test_needed_revision_is_the_newest_there_is(queue: Queue) -> None:
     assert queue.value("SELECT version_num FROM alembic_version") == revision.NEEDED
+
+
+@pytest.fixture
+def mute_port() -> Iterator[int]:
+    """A port on which connections are accepted and never answered."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("ports", ["{port}", "1,{port}", "{mute},{port}"])
+def test_migration_finds_the_server_that_is_not_the_first_in_the_list(
+    empty_database_url: str, mute_port: int, ports: str
+) -> None:
+    given = conninfo.conninfo_to_dict(empty_database_url)
+    ports = ports.format(port=given["port"], mute=mute_port)
+    several = {"host": f"127.0.0.1,{given['host']}", "port": ports}
+
+    migrate.upgrade(conninfo.make_conninfo(empty_database_url, **several))
+
+    with Connection.open(empty_database_url, name="test") as connection:
+        revision.check(connection)
+
+
+@pytest.mark.direct("its sessions are its own, with settings")
+def test_migration_speaks_utf_8_and_iso_whatever_the_defaults_of_the_database_are(
+    empty_database_url: str, empty: Connection
+) -> None:
+    (name,) = empty.one("SELECT quote_ident(current_database())")
+    for setting in (
+        "client_encoding = SQL_ASCII",
+        "DateStyle = German",
+        "default_transaction_read_only = on",
+    ):
+        empty.execute(f"ALTER DATABASE {name} SET {setting}")
+
+    migrate.upgrade(empty_database_url)
+
+    described = "SELECT obj_description('orders'::regclass)"
+    with Connection.open(empty_database_url, name="test") as connection:
+        assert connection.one(described) == ("The queue: one row an order, kept after it is done.",)
+
+
+@pytest.mark.direct("through a pooler, it is asked for by name")
+def test_database_of_another_encoding_is_left_as_it_is(empty_database_url: str, empty: Connection) -> None:
+    (name,) = empty.one("SELECT current_database() || '_latin1'")
+    url = conninfo.make_conninfo(empty_database_url, dbname=name)
+    empty.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    try:
+        with pytest.raises(StartError, match="encoding is LATIN1: it must be UTF8"):
+            migrate.upgrade(url)
+
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT to_regclass('orders')").fetchone() == (None,)
+    finally:
+        empty.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_older_program_leaves_a_newer_schema_that_allows_it_as_it_is(queue: Queue, migrated: str) -> None:
+    queue.connection.execute("UPDATE alembic_version SET version_num = '0999'")
+
+    assert migrate.upgrade(migrated) == "0999"
+
+
+def test_older_program_does_not_migrate_a_schema_that_asks_for_a_newer_one(
+    queue: Queue, migrated: str
+) -> None:
+    queue.connection.execute("UPDATE alembic_version SET version_num = '0999'")
+    queue.connection.execute("UPDATE queue SET requires_revision = '0999'")
+
+    with pytest.raises(revision.SchemaTooNewError):
+        migrate.upgrade(migrated)
+
+
+def test_revision_that_is_nobodys_is_one_line(queue: Queue, migrated: str) -> None:
+    queue.connection.execute("UPDATE alembic_version SET version_num = '0000'")
+
+    with pytest.raises(StartError, match="0000"):
+        migrate.upgrade(migrated)
