@@ -10,3 +10,5 @@ Read in this order: `states`, `order`, `queue/exchange`, `queue/endings`, `queue
 """
 
 __version__ = "0.1.0"
+DISTRIBUTION = "orders-queue"
+"""How `orders_queue` tells this package from PyPI's of the same name."""

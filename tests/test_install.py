@@ -73,6 +73,24 @@ def test_outside_a_checkout_the_database_must_be_named(installed: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("script", ["orders", "orders-api", "orders-worker"])
+@pytest.mark.parametrize("content", ["class Schema: ...", None], ids=["overwritten", "uninstalled"])
+def test_library_called_schema_that_was_installed_over_ours_is_recognised(
+    installed: Path, script: str, content: str | None
+) -> None:
+    (found,) = installed.parent.glob("lib/*/site-packages/schema/__init__.py")
+    ours = found.read_text()
+    try:
+        found.unlink() if content is None else found.write_text(content)
+        done = run(installed / script, url="host=/nowhere sslmode=none")
+    finally:
+        found.write_text(ours)
+
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"the Python package `schema` ({found.parent}")
+
+
 @pytest.fixture
 def clone(copy_of_the_checkout: Callable[[Path], Path]) -> Iterator[Path]:
     top = Path(tempfile.mkdtemp(prefix="orders-clone-"))
