@@ -7,6 +7,10 @@ uninstalled from under it, such a one breaks programs at some later import.
 import importlib
 import sys
 from importlib.util import find_spec
+from pathlib import Path
+
+_RUN_BY_M = sys.argv[:1] == ["-m"]
+"""Whether Python looks for the module that it is to run: https://docs.python.org/3/library/sys.html#sys.argv."""
 
 
 class ForeignSchemaError(ImportError):
@@ -14,14 +18,20 @@ class ForeignSchemaError(ImportError):
 
 
 def check() -> None:
-    """Raise `ForeignSchemaError` unless `schema` is ours; under `python -m` exit with its message."""
+    """Raise `ForeignSchemaError` unless `schema` is ours; under `python -m` exit with its message.
+
+    Takes the current folder away, which `python -m` puts first where Python looks for modules: a `falcon.py`
+    there is none of ours.
+    """
+    if _RUN_BY_M and sys.path[:1] == [str(Path.cwd())] and Path.cwd() != Path(__file__).parent:
+        del sys.path[0]
     try:
         ours = importlib.import_module("schema").DISTRIBUTION == "orders-queue"
     except Exception:  # noqa: BLE001 - it may be anything
         ours = False
     if ours:
         return
-    if sys.argv[:1] == ["-m"]:  # as long as Python looks for the module that it is to run
+    if _RUN_BY_M:
         sys.exit(_remedy())
     raise ForeignSchemaError(_remedy())
 

@@ -5,7 +5,8 @@ import importlib
 import inspect
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from orders_worker.handler import Handler
@@ -15,14 +16,16 @@ from schema.runtime.signals import StoppedError
 
 
 def load(name: str) -> Handler:
-    """Import `package.module:callable`, looking in the current folder too; `SettingError` if it can't be."""
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
+    """Import `package.module:callable`, looking in the current folder first.
+
+    Raises `SettingError` if it can't be.
+    """
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
         raise SettingError("ORDERS_HANDLER", name, "expected package.module:callable")
     try:
-        handler = importlib.import_module(module_name)
+        with _current_folder_first():
+            handler = importlib.import_module(module_name)
         for part in attribute.split("."):
             handler = getattr(handler, part)
     except StoppedError:
@@ -44,6 +47,23 @@ def load(name: str) -> Handler:
     if _generates(bare):
         raise SettingError("ORDERS_HANDLER", name, "expected no generator: calling this one runs nothing")
     return handler
+
+
+@contextmanager
+def _current_folder_first() -> Iterator[None]:
+    """Look for modules in the current folder first, and last from then on.
+
+    The handler may import from it while it runs. What we and the libraries import meanwhile is elsewhere.
+    """
+    if (here := str(Path.cwd())) in sys.path:
+        yield
+        return
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+        sys.path.append(here)
 
 
 def simulated(seconds: float) -> Handler:

@@ -133,3 +133,26 @@ def test_exit_that_hangs_is_left(start_worker: StartWorker, queue: Queue) -> Non
 
     assert worker.stop() == 0
     assert "printed and never flushed" in worker.log
+
+
+PLANTED = "import pathlib; pathlib.Path('executed').touch()"
+LATE = """
+def handle(order, context):
+    import of_the_folder
+    noted(order, context)
+"""
+
+
+def test_handler_finds_its_folders_modules_late_and_the_worker_takes_none(
+    start_worker: StartWorker, queue: Queue, tmp_path: Path
+) -> None:
+    (tmp_path / "of_the_folder.py").touch()
+    # The first of these to be imported is, by Python itself, when the probes' address is bound.
+    for name in ("stringprep", "falcon", "shlex"):
+        (tmp_path / f"{name}.py").write_text(PLANTED)
+    worker = start_worker(LATE, ORDERS_HEALTH_PORT=0)
+
+    queue.until(queue.submit_one(), "completed")
+
+    assert worker.stop() == 0
+    assert not (tmp_path / "executed").exists()
