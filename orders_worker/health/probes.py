@@ -27,7 +27,8 @@ class Probes(HttpServer):
         super().__init__(
             _create_app(health),
             listener,
-            threads=1,
+            lanes={"probes": 1},
+            lane_of=lambda _path, _length: "probes",
             # A client that sends nothing, or a byte a minute, holds a connection for a while and no thread.
             connection_limit=100,
             channel_timeout=5,

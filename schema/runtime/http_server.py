@@ -1,5 +1,6 @@
 """The one HTTP server: waitress with limits, problems for answers to bad requests, and a graceful stop."""
 
+import contextvars
 import select
 import socket
 import threading
@@ -11,8 +12,11 @@ from wsgiref.types import WSGIApplication
 import waitress.channel  # type: ignore[import-untyped]  # waitress has no type hints
 import waitress.server  # type: ignore[import-untyped]
 import waitress.task  # type: ignore[import-untyped]
+import waitress.utilities  # type: ignore[import-untyped]
 import waitress.wasyncore  # type: ignore[import-untyped]
 
+from schema.runtime import logs
+from schema.runtime.admission import Admission
 from schema.runtime.framing import Parser
 from schema.runtime.problem import Problem
 from schema.runtime.signals import StopSignals
@@ -22,7 +26,17 @@ REST_SECONDS = 0.0002
 next. Without the pause the first process to wake takes every client that connects at that moment. While these
 stay connected, the other processes have nothing to do."""
 
+LEFT_AFTER_SECONDS = 0.05
+"""How long a request waits before the end of its client's stream means that the client has gone. Some clients
+end their stream right after a request and then read the answer."""
+
+TELL_SECONDS = 10.0
+"""How often the log tells at most that requests are turned away."""
+
 _BACKLOG = 1024
+_GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+
+_log = logs.Log(__name__)
 
 
 class HttpServer:
@@ -31,8 +45,9 @@ class HttpServer:
     `limits` are waitress's (https://docs.pylonsproject.org/projects/waitress/en/stable/arguments.html): past
     `connection_limit` no client is accepted, each takes a file descriptor; a connection that is silent for
     `channel_timeout` seconds is closed; a body up to `max_request_body_size` bytes is read to its end before
-    the application sees the request. `error_headers` go with the answer to a request that it can't take. With
-    `shared`, other processes accept clients on the same socket.
+    the application sees the request. `lanes` and `lane_of` are those of `Admission`. `error_headers` go with
+    the answer to a request that the application never sees. With `shared`, other processes accept clients on
+    the same socket.
     """
 
     def __init__(
@@ -40,14 +55,20 @@ class HttpServer:
         application: WSGIApplication,
         listener: socket.socket,
         *,
+        lanes: Mapping[str, int],
+        lane_of: Callable[[str, int], str | None],
         error_headers: Callable[[], Mapping[str, str]] = dict,
         shared: bool = False,
         **limits: int,
     ) -> None:
         self._closing = threading.Lock()
         self._channels: dict[int, Any] = {}
+        self._admission = Admission(lanes, lane_of)
+        self._turned_away = 0
+        self._tell_at = 0.0
         self._server = waitress.server.create_server(
             application,
+            _dispatcher=self._admission,
             map=self._channels,
             sockets=[listener],
             backlog=_BACKLOG,
@@ -69,6 +90,14 @@ class HttpServer:
     def serve(self, seconds: float) -> None:
         """Serve until something happens, `wake` is called or the time is over."""
         waitress.wasyncore.poll2(timeout=seconds, map=self._channels)
+        for channel in self._admission.take_refused():
+            channel.turn_away()
+            self._turned_away += 1
+        for channel in self._admission.take_at_once():
+            contextvars.copy_context().run(channel.service)  # What it binds for the log is its own.
+        if self._turned_away and time.monotonic() >= self._tell_at:
+            _log.warning("requests_turned_away", count=self._turned_away)
+            self._turned_away, self._tell_at = 0, time.monotonic() + TELL_SECONDS
 
     def wake(self) -> None:
         """End `serve`, from any thread and at any time."""
@@ -96,7 +125,7 @@ class HttpServer:
 
     def close(self) -> None:
         """Close every connection."""
-        self._server.task_dispatcher.shutdown(timeout=1)
+        self._admission.shutdown(seconds=1)
         with self._closing:
             waitress.wasyncore.close_all(self._channels)
 
@@ -123,12 +152,23 @@ class _Task(waitress.task.WSGITask):  # type: ignore[misc]  # as above
         return header
 
 
+class _TurnedAway(waitress.utilities.Error):  # type: ignore[misc]  # as above
+    """More requests wait than can be answered in time."""
+
+    code = 503
+    reason = "Service Unavailable"
+
+
 class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]  # as above
-    """A request that waitress itself can't take: bad syntax, or over its limits."""
+    """A request that the application never sees: bad syntax, over the limits, or one too many."""
 
     def execute(self) -> None:
         error = self.request.error
         problem = Problem(error.code, f"The request can't be read: {error.body}.")
+        if isinstance(error, _TurnedAway):
+            problem = Problem(
+                error.code, error.body, title="Overloaded", type="/problems/overloaded", retry=True
+            )
         body = problem.body()
         self.status = f"{error.code} {error.reason}"
         self.response_headers += [*problem.headers().items(), *self.channel.server.error_headers().items()]
@@ -143,11 +183,34 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # as above
     parser_class = Parser
     task_class = _Task
     error_task_class = _ErrorTask
+    waits_since = 0.0
 
     def __init__(self, server: Any, *arguments: Any, **named: Any) -> None:
         if server.rest_seconds:
             time.sleep(server.rest_seconds)
         super().__init__(server, *arguments, **named)
+
+    def service(self) -> None:
+        """Carry out the first request, unless its client has left while it waited."""
+        if time.monotonic() - self.waits_since > LEFT_AFTER_SECONDS and self._has_left():
+            self.connected = False
+            self.server.pull_trigger()
+        super().service()
+
+    def turn_away(self) -> None:
+        """Answer that the first request is one too many, and close."""
+        self.requests[0].error = _TurnedAway(
+            "More requests wait than can be answered soon. Nothing was changed."
+        )
+        super().service()
+
+    def _has_left(self) -> bool:
+        descriptor = self._fileno
+        if descriptor is None:
+            return True
+        client = select.poll()
+        client.register(descriptor, _GONE)
+        return bool(client.poll(0))
 
     def is_idle(self) -> bool:
         """Tell whether no request has begun to arrive and no answer is left to send."""

@@ -27,7 +27,8 @@ class Served:
         self.server = HttpServer(
             self._answer,
             listener,
-            threads=1,
+            lanes={"work": 1},
+            lane_of=lambda _path, _length: "work",
             connection_limit=100,
             channel_timeout=60,
             max_request_header_size=64 * 1024,
