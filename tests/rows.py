@@ -13,7 +13,7 @@ from psycopg.rows import dict_row, namedtuple_row
 from schema.errors import StatementRefusedError
 from schema.order import Claim, Fence
 from schema.queue import endings, exchange
-from schema.queue.endings import Ending, Unwritten
+from schema.queue.endings import Ended, Ending
 from schema.queue.exchange import Exchanged
 from schema.runtime.connection import Connection
 from schema.states import Outcome, Status
@@ -140,7 +140,7 @@ class Queue:
         error: str | None = None,
         retry_seconds: float = 10.0,
         on: Connection | None = None,
-    ) -> Unwritten:
+    ) -> Ended:
         ended = [Ending(fence, outcome, error, retry_seconds) for fence in fences]
         return endings.end(on or self.connection, worker_id, endings=ended)
 

@@ -81,14 +81,14 @@ class Finished:
         """Write these endings. Those whose rows are busy, or that the database refuses, stay."""
         if not ended:
             return
-        unwritten = endings.end(connection, self._claims.worker_id, endings=ended)
+        found = endings.end(connection, self._claims.worker_id, endings=ended)
         for ending in ended:
-            if ending.fence in unwritten.busy:
+            if ending.fence in found.busy:
                 continue
-            if ending.fence in unwritten.lost:
+            if ending.fence in found.lost:
                 _report_lost(ending.fence)
             else:
-                self._report(ending)
+                self._report(ending, failed=ending.fence in found.failed)
             del self._endings[ending.fence]
             self._drop([ending.fence])
 
@@ -107,14 +107,15 @@ class Finished:
             self._ended_at.pop(fence, None)
         self._claims.drop(fences)
 
-    def _report(self, ending: Ending) -> None:
+    def _report(self, ending: Ending, *, failed: bool) -> None:
+        order_id, attempt = ending.fence
+        reason = (ending.error or "").partition("\n")[0][:LOGGED_ERROR_LENGTH] or None
+        limit = self._claims[ending.fence].claim.attempt_limit
         _log.info(
-            f"attempt_{ending.outcome}",
-            order_id=ending.fence.order_id,
-            attempt=ending.fence.attempt,
-            attempt_limit=self._claims[ending.fence].claim.attempt_limit,
-            error=(ending.error or "").partition("\n")[0][:LOGGED_ERROR_LENGTH] or None,
+            f"attempt_{ending.outcome}", order_id=order_id, attempt=attempt, attempt_limit=limit, error=reason
         )
+        if failed:
+            _log.error("order_failed", order_id=order_id, attempt=attempt, reason=reason)
 
 
 def _report_lost(fence: Fence) -> None:

@@ -9,14 +9,18 @@ from orders_worker.upkeep.detector import UNKNOWN, FailureDetector
 from schema import revision
 from schema.errors import DatabaseError, StartError
 from schema.queue import idempotency, rescue, retries, tally, workers
+from schema.queue.rescue import Rescued
 from schema.reports import triggers
 from schema.runtime import logs
 from schema.runtime.connection import Connection
 from schema.runtime.watchdog import Watchdog
+from schema.states import Status
 
 TICK_SECONDS = 1.9
 GRACE_SECONDS = 0.05
 """How long after the moment at which a suspected worker counts as dead the next tick comes."""
+
+_KILLER = "the worker died with its last attempt"
 
 _log = logs.Log(__name__)
 
@@ -93,14 +97,14 @@ class Chores:
         self._detected = self.detector.detect(connection)
 
     def _sweep(self, connection: Connection) -> bool:
-        moved = 0
+        rescued: set[Rescued] = set()
         if self._detected.due.sweep:
-            moved = rescue.sweep(connection)
+            rescued = rescue.sweep(connection)
             rescue.mark_swept(connection)
-            self._rescued(moved)
+            self._report(rescued)
         if self._detected.counts:
             self.watchdog.beat()
-        return moved >= rescue.LIMIT
+        return len(rescued) >= rescue.LIMIT
 
     def _return_due(self, connection: Connection) -> bool:
         moved = retries.return_due(connection) if self._detected.due.retries else 0
@@ -112,13 +116,16 @@ class Chores:
         self._patrol_was_full = False
         patrolled = rescue.patrol(connection, after=self._patrolled)
         self._patrolled = patrolled.reached
-        self._patrol_was_full = patrolled.moved >= rescue.PATROL_LIMIT
-        self._rescued(patrolled.moved)
+        self._patrol_was_full = len(patrolled.rescued) >= rescue.PATROL_LIMIT
+        self._report(patrolled.rescued)
         return patrolled.reached is not None
 
-    def _rescued(self, count: int) -> None:
-        if count:
-            _log.info("orders_rescued", count=count)
+    def _report(self, rescued: set[Rescued]) -> None:
+        for order_id, attempt, status in rescued:
+            _log.info("order_rescued", order_id=order_id, attempt=attempt, status=status)
+            if status is Status.FAILED:
+                _log.error("order_failed", order_id=order_id, attempt=attempt, reason=_KILLER)
+        if rescued:
             self._on_orders()
 
     def _fold(self, connection: Connection) -> None:

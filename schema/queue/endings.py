@@ -43,7 +43,7 @@ moved AS (
         last_error = COALESCE(error, last_error)
     FROM held
     WHERE orders.order_id = held.order_id
-    RETURNING orders.order_id, orders.attempt
+    RETURNING orders.order_id, orders.attempt, orders.status
 ),
 recorded AS (
     INSERT INTO attempts (order_id, attempt, worker_id, seq, queued_at, started_at, outcome, error)
@@ -86,6 +86,10 @@ SELECT order_id, attempt,
              AND orders.status = 'processing') AS busy
 FROM ending
 WHERE (order_id, attempt) NOT IN (SELECT order_id, attempt FROM moved)
+UNION ALL
+SELECT order_id, attempt, NULL
+FROM moved
+WHERE status = 'failed'
 """
 
 
@@ -106,19 +110,20 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Unwritten:
-    """Endings that were not written.
+class Ended:
+    """What became of endings that were handed in.
 
-    `busy` rows are locked by somebody, or a user's trigger or rule keeps them as they are. `lost` claims are
-    gone.
+    `busy` ones are not written: somebody has their rows locked, or a user's trigger or rule keeps them as
+    they are. Nor are `lost` ones, whose claims are gone. All others are written; those of `failed` ended their orders.
     """
 
     busy: set[Fence]
     lost: set[Fence]
+    failed: set[Fence]
 
 
-def end(connection: Connection, worker_id: str, *, endings: Sequence[Ending]) -> Unwritten:
-    """Write the ends of this worker's claims; return which could not be written.
+def end(connection: Connection, worker_id: str, *, endings: Sequence[Ending]) -> Ended:
+    """Write the ends of this worker's claims; return which could not be written, and which orders failed.
 
     Fenced by order, worker and attempt; waits for no lock. When it raises, some outcome is unknown: hand
     the same endings in again, those already written are then reported as lost.
@@ -134,7 +139,7 @@ def end(connection: Connection, worker_id: str, *, endings: Sequence[Ending]) ->
             "retry_seconds": [ending.retry_seconds for ending in endings],
         },
     ).fetchall()
-    return Unwritten(
-        busy={Fence(*fence) for *fence, busy in rows if busy},
-        lost={Fence(*fence) for *fence, busy in rows if not busy},
-    )
+    fates: dict[bool | None, set[Fence]] = {True: set(), False: set(), None: set()}
+    for *fence, busy in rows:
+        fates[busy].add(Fence(*fence))
+    return Ended(busy=fates[True], lost=fates[False], failed=fates[None])

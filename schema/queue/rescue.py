@@ -4,11 +4,15 @@ Any worker may do it; all of it is bounded and waits for no lock.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
 
 from schema.queue.endings import MOVE, NEXT_STATE
 from schema.runtime.connection import Connection
+from schema.states import Status
 
 SESSION_GRACE_SECONDS = 2.0
 """How long a worker's session lock must have been free: a living one takes it again within a second."""
@@ -125,7 +129,7 @@ held AS MATERIALIZED (
     LIMIT {LIMIT}
 ),
 {MOVE}
-SELECT count(*)
+SELECT order_id, attempt, status
 FROM moved
 """
 
@@ -152,14 +156,25 @@ WHERE worker_id = ANY (ARRAY (SELECT worker_id FROM swept))
 """
 
 
-def sweep(connection: Connection) -> int:
-    """Return the orders of dead workers to the line, `LIMIT` at most; return how many.
+class Rescued(NamedTuple):
+    """An order that was taken from a dead worker, its attempt there, and the state it has now."""
+
+    order_id: UUID
+    attempt: int
+    status: Status
+
+
+def sweep(connection: Connection) -> set[Rescued]:
+    """Return the orders of dead workers to the line, `LIMIT` at most; return which.
 
     Repeat it: a dead worker may commit one last claim after it was declared dead, and rows that somebody
     has locked are passed over. `mark_swept` ends the repetition.
     """
-    (moved,) = connection.one(SWEEP)
-    return int(moved)
+    return _rescued(connection.execute(SWEEP).fetchall())
+
+
+def _rescued(rows: Iterable[tuple[UUID, int, str]]) -> set[Rescued]:
+    return {Rescued(order_id, attempt, Status(status)) for order_id, attempt, status in rows}
 
 
 def mark_swept(connection: Connection) -> None:
@@ -203,16 +218,18 @@ held AS MATERIALIZED (
     FOR NO KEY UPDATE OF orders SKIP LOCKED
 ),
 {MOVE}
-SELECT (SELECT count(*) FROM moved),
-       (SELECT max(started_at) FROM page)
+SELECT order_id, attempt, status, NULL
+FROM moved
+UNION ALL
+SELECT NULL, NULL, NULL, (SELECT max(started_at) FROM page)
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Patrolled:
-    """`moved` orders were returned; `reached` is where the next page begins, None at the end."""
+    """`rescued` orders were returned; `reached` is where the next page begins, None at the end."""
 
-    moved: int
+    rescued: set[Rescued]
     reached: datetime | None
 
 
@@ -222,5 +239,5 @@ def patrol(connection: Connection, *, after: datetime | None) -> Patrolled:
     No statement here leaves such an order behind; an edit of `workers` or `orders` by hand can.
     `after` is the `reached` of the last page, None to begin.
     """
-    moved, reached = connection.one(PATROL, {"after": after or "-infinity"})
-    return Patrolled(moved=moved, reached=reached)
+    *rows, (_, _, _, reached) = connection.execute(PATROL, {"after": after or "-infinity"}).fetchall()
+    return Patrolled(_rescued(row[:3] for row in rows), reached=reached)

@@ -12,10 +12,10 @@ from uuid import UUID
 from schema.errors import IllegalMoveError, OrderLockedError, OrderNotFoundError, OrdersError
 from schema.order import Claim, Fence
 from schema.queue.completion import ClaimState
-from schema.queue.endings import Ending, Unwritten
+from schema.queue.endings import Ended, Ending
 from schema.queue.exchange import Exchanged
 from schema.queue.redrive import Failed
-from schema.queue.rescue import Patrolled
+from schema.queue.rescue import Patrolled, Rescued
 from schema.states import Outcome, Status
 from tests.model.tables import LAST_ATTEMPT, Attempt, Order, Worker
 from tests.model.workers import Workers
@@ -117,19 +117,23 @@ class Queue(Workers):
     def is_free(self, worker_id: str, *, fence: Fence) -> bool:
         return self.held(worker_id, fence) is not None
 
-    def end(self, worker_id: str, *, endings: Sequence[Ending]) -> Unwritten:
-        unwritten = Unwritten(busy=set(), lost=set())
+    def end(self, worker_id: str, *, endings: Sequence[Ending]) -> Ended:
+        ended = Ended(busy=set(), lost=set(), failed=set())
         for ending in endings:
             state = self.claim_state(worker_id, fence=ending.fence)
             order = self.held(worker_id, ending.fence)
             if order is not None:
-                self.move(order, ending.outcome, ending.error, retry_seconds=ending.retry_seconds)
+                status = self.move(order, ending.outcome, ending.error, retry_seconds=ending.retry_seconds)
+                if status == Status.FAILED:
+                    ended.failed.add(ending.fence)
             else:
-                (unwritten.busy if state is ClaimState.HELD else unwritten.lost).add(ending.fence)
-        return unwritten
+                (ended.busy if state is ClaimState.HELD else ended.lost).add(ending.fence)
+        return ended
 
-    def move(self, order: Order, outcome: Outcome, error: str | None, *, retry_seconds: float = 0.0) -> None:
-        """End an attempt that did not complete its order, and record it."""
+    def move(
+        self, order: Order, outcome: Outcome, error: str | None, *, retry_seconds: float = 0.0
+    ) -> Status:
+        """End an attempt that did not complete its order, and record it; return the order's next state."""
         assert order.worker_id is not None
         assert order.started_at is not None
         status = next_state(order, outcome)
@@ -151,6 +155,7 @@ class Queue(Workers):
         )
         if self.find((order.order_id, order.attempt)) is None:
             self.write(Attempt(*order.claim, ended_at=self.now, outcome=outcome, error=error))
+        return status
 
     def return_due(self) -> int:
         due = [
@@ -234,23 +239,23 @@ class Queue(Workers):
             return OrderLockedError(order_id)
         return IllegalMoveError(order_id, move, status=order.status)
 
-    def sweep(self) -> int:
+    def sweep(self) -> set[Rescued]:
         dead = [worker for worker in self.rows(Worker) if worker.dead_at and not worker.swept_at]
-        return sum(
-            self.rescue(order, f"worker {worker.worker_id} died")
+        return {
+            rescued
             for worker in dead
             for order in self.rows(Order)
             if worker.may_have_claimed(order)
-        )
+            for rescued in self.rescue(order, f"worker {worker.worker_id} died")
+        }
 
     def fold(self) -> None:
         """Change nothing that can be counted."""
 
-    def rescue(self, order: Order, error: str) -> bool:
-        taken = self.take(order)
-        if taken:
-            self.move(order, Outcome.RESCUED, error)
-        return taken
+    def rescue(self, order: Order, error: str) -> list[Rescued]:
+        if not self.take(order):
+            return []
+        return [Rescued(order.order_id, order.attempt, self.move(order, Outcome.RESCUED, error))]
 
     def mark_swept(self) -> None:
         for worker in self.rows(Worker):
@@ -266,12 +271,13 @@ class Queue(Workers):
             for order in self.rows(Order)
             if order.started_at is not None and (after is None or order.started_at > after)
         }
-        moved = sum(
-            self.rescue(order, f"worker {order.worker_id} is unknown")
+        rescued = {
+            rescued
             for order in page
             if order.status == Status.PROCESSING and not (order.worker_id and self.is_alive(order.worker_id))
-        )
-        return Patrolled(moved=moved, reached=max(page.values(), default=None))
+            for rescued in self.rescue(order, f"worker {order.worker_id} is unknown")
+        }
+        return Patrolled(rescued, reached=max(page.values(), default=None))
 
 
 def next_state(order: Order, outcome: Outcome) -> Status:

@@ -206,7 +206,7 @@ def claims(queue: Queue) -> list[Claim]:
 def test_sweep_returns_the_orders_of_the_dead_to_their_places(queue: Queue, claims: list[Claim]) -> None:
     before = [queue.row(claim.order_id) for claim in claims]
 
-    assert rescue.sweep(queue.connection) == 3
+    assert len(rescue.sweep(queue.connection)) == 3
 
     for old, claim in zip(before, claims, strict=True):
         row = queue.row(claim.order_id)
@@ -253,7 +253,7 @@ def test_sweep_leaves_the_orders_of_the_living_alone(queue: Queue, claims: list[
     queue.insert()
     (claim,) = queue.claim("living")
 
-    assert rescue.sweep(queue.connection) == len(claims)
+    assert len(rescue.sweep(queue.connection)) == len(claims)
     assert queue.status(claim.order_id) is Status.PROCESSING
 
 
@@ -274,9 +274,9 @@ def test_sweep_passes_a_locked_order_and_gets_it_later(
 ) -> None:
     psql = lock(claims[0].order_id)
 
-    assert rescue.sweep(queue.connection) == 2
+    assert len(rescue.sweep(queue.connection)) == 2
     psql.execute("ROLLBACK")
-    assert rescue.sweep(queue.connection) == 1
+    assert len(rescue.sweep(queue.connection)) == 1
 
 
 def test_one_sweep_is_bounded(queue: Queue) -> None:
@@ -288,8 +288,8 @@ def test_one_sweep_is_bounded(queue: Queue) -> None:
         (rescue.LIMIT + 5,),
     )
 
-    assert rescue.sweep(queue.connection) == rescue.LIMIT
-    assert rescue.sweep(queue.connection) == 5
+    assert len(rescue.sweep(queue.connection)) == rescue.LIMIT
+    assert len(rescue.sweep(queue.connection)) == 5
 
 
 def test_a_hundred_dead_workers_keep_no_other_one_s_orders_waiting(queue: Queue) -> None:
@@ -298,7 +298,7 @@ def test_a_hundred_dead_workers_keep_no_other_one_s_orders_waiting(queue: Queue)
     queue.worker("last", dead_at="2026-01-02", oldest_claim_at="2001-01-01")
     queue.insert("processing", worker_id="last", started_at="2001-01-02")
 
-    assert rescue.sweep(queue.connection) == 1
+    assert len(rescue.sweep(queue.connection)) == 1
 
 
 def test_claim_that_a_dying_worker_commits_late_is_swept_too(
@@ -311,11 +311,11 @@ def test_claim_that_a_dying_worker_commits_late_is_swept_too(
     claimed = queue.exchange(free=1, on=dying).claimed
     queue.change_worker("w", "dead_at = clock_timestamp()")
 
-    assert rescue.sweep(queue.connection) == 0
+    assert len(rescue.sweep(queue.connection)) == 0
     rescue.mark_swept(queue.connection)
     dying.execute("COMMIT")
 
-    assert rescue.sweep(queue.connection) == len(claimed) == 1
+    assert len(rescue.sweep(queue.connection)) == len(claimed) == 1
 
 
 def test_dead_worker_is_swept_until_two_leases_are_over(queue: Queue) -> None:
@@ -338,7 +338,7 @@ def test_dead_worker_is_not_done_with_while_it_holds_an_order(
     queue.change_worker("w", "lease_seconds = 10")
     lock(claims[0].order_id)
 
-    assert rescue.sweep(queue.connection) == 2
+    assert len(rescue.sweep(queue.connection)) == 2
     rescue.mark_swept(queue.connection)
 
     assert queue.worker_row("w").swept_at is None
@@ -374,7 +374,7 @@ def test_patrol_returns_orders_whose_worker_is_unknown_or_dead(queue: Queue) -> 
 
     patrolled = rescue.patrol(queue.connection, after=None)
 
-    assert patrolled.moved == 2
+    assert len(patrolled.rescued) == 2
     assert [queue.status(order_id) for order_id in ghosts] == ["pending", "pending"]
     (attempt,) = queue.attempts(ghosts[0])
     assert (attempt.outcome, attempt.error) == ("rescued", "worker nobody is unknown")
@@ -385,14 +385,14 @@ def test_patrol_never_touches_the_orders_of_the_living(queue: Queue) -> None:
     queue.worker("living", lease_seconds=1, heartbeat_at="2001-01-01")
     order_id = queue.insert("processing", worker_id="living", started_at="2001-01-01")
 
-    assert rescue.patrol(queue.connection, after=None).moved == 0
+    assert len(rescue.patrol(queue.connection, after=None).rescued) == 0
     assert queue.status(order_id) is Status.PROCESSING
 
 
 def test_patrol_passes_a_locked_order(queue: Queue, lock: Callable[..., Connection]) -> None:
     lock(queue.insert("processing"))
 
-    assert rescue.patrol(queue.connection, after=None).moved == 0
+    assert len(rescue.patrol(queue.connection, after=None).rescued) == 0
 
 
 @pytest.mark.parametrize(("step", "count"), [("0", 2), ("1", 4)])
@@ -418,7 +418,7 @@ def test_patrol_goes_page_by_page_through_all_starts_also_equal_ones(
         pages.append(rescue.patrol(queue.connection, after=reached))
 
     assert len(pages) == count
-    assert sum(page.moved for page in pages) == ghosts // 100
+    assert sum(len(page.rescued) for page in pages) == ghosts // 100
 
 
 def test_patrol_leaves_an_order_that_a_living_worker_has_claimed_meanwhile(
@@ -440,7 +440,7 @@ def test_patrol_leaves_an_order_that_a_living_worker_has_claimed_meanwhile(
     assert gated != rescue.PATROL
 
     def patrol() -> Any:
-        return patroller.execute(gated, {"after": "-infinity"}).fetchone()
+        return patroller.execute(gated, {"after": "-infinity"}).fetchall()[:-1]
 
     running = in_thread(patrol)
     waiting = """
@@ -454,6 +454,6 @@ def test_patrol_leaves_an_order_that_a_living_worker_has_claimed_meanwhile(
     (claim,) = queue.claim("living")
     gate.execute("COMMIT")
 
-    assert running.result()[0] == 0
+    assert running.result() == []
     assert queue.row(order_id).worker_id == "living"
     assert queue.exchange("living", finished=[Fence(order_id, claim.attempt)]).lost == set()

@@ -235,12 +235,12 @@ def test_no_legal_row_poisons_the_rescue(queue: Queue, extremes: Callable[..., l
     swept = extremes("processing")
     rescue.declare_dead(queue.connection, watched_seconds=float("inf"))
 
-    assert rescue.sweep(queue.connection) == len(swept)
+    assert len(rescue.sweep(queue.connection)) == len(swept)
     rescue.mark_swept(queue.connection)
 
     queue.connection.execute("TRUNCATE orders, workers, attempts")
     patrolled = extremes("processing")
-    assert rescue.patrol(queue.connection, after=None).moved == len(patrolled)
+    assert len(rescue.patrol(queue.connection, after=None).rescued) == len(patrolled)
 
 
 def test_no_legal_retrying_row_poisons_the_return(queue: Queue, extremes: Callable[..., list[Fence]]) -> None:
