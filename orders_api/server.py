@@ -16,6 +16,8 @@ THREADS = sum(LANES.values())
 LARGE_BYTES = 256 * 1024
 STOP_SECONDS = 10.0
 
+_WITH_BODY = {"/orders", "/orders/batch"}
+
 
 def create(
     application: WSGIApplication, listener: socket.socket, *, stop: StopSignals, shared: bool = False
@@ -31,7 +33,8 @@ def create(
         shared=shared,
         lanes=LANES,
         lane_of=_lane,
-        # Below the usual 1,024 open files, with room for bodies that are too large for memory.
+        takes_body=lambda method, path: method == "POST" and path in _WITH_BODY,
+        arrival_seconds=10,
         connection_limit=800,
         channel_timeout=60,
         max_request_header_size=64 * 1024,

@@ -29,7 +29,8 @@ class Probes(HttpServer):
             listener,
             lanes={"probes": 1},
             lane_of=lambda _path, _length: "probes",
-            # A client that sends nothing, or a byte a minute, holds a connection for a while and no thread.
+            takes_body=lambda _method, _path: False,
+            arrival_seconds=5,
             connection_limit=100,
             channel_timeout=5,
             max_request_header_size=16 * 1024,

@@ -15,7 +15,7 @@ import waitress.task  # type: ignore[import-untyped]
 import waitress.utilities  # type: ignore[import-untyped]
 import waitress.wasyncore  # type: ignore[import-untyped]
 
-from schema.runtime import logs
+from schema.runtime import listening, logs
 from schema.runtime.admission import Admission
 from schema.runtime.framing import Parser
 from schema.runtime.problem import Problem
@@ -33,6 +33,13 @@ end their stream right after a request and then read the answer."""
 TELL_SECONDS = 10.0
 """How often the log tells at most that requests are turned away."""
 
+SWEEP_SECONDS = 1.0
+"""How often slow clients are looked for, and how long a new one is left in peace when there are too many."""
+
+SLOWEST_BYTES_PER_SECOND = 16 * 1024
+
+_FILES_OF_A_CLIENT = 2  # its connection, and its body when that is too large for memory
+_OTHER_FILES = 64
 _BACKLOG = 1024
 _GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
@@ -43,9 +50,11 @@ class HttpServer:
     """Serves a WSGI application on a bound socket, in the thread that calls `serve` or `run`.
 
     `limits` are waitress's (https://docs.pylonsproject.org/projects/waitress/en/stable/arguments.html): past
-    `connection_limit` no client is accepted, each takes a file descriptor; a connection that is silent for
-    `channel_timeout` seconds is closed; a body up to `max_request_body_size` bytes is read to its end before
-    the application sees the request. `lanes` and `lane_of` are those of `Admission`. `error_headers` go with
+    `connection_limit` no client is accepted, and fewer are where the process may open few files; a connection
+    that is silent for `channel_timeout` seconds is closed; a body up to `max_request_body_size` bytes is read
+    to its end before the application sees the request. A request must arrive within `arrival_seconds`, and a
+    second more for each 16 KiB of its body; one with a body for which `takes_body` is not true of its method
+    and path is refused by its head. `lanes` and `lane_of` are those of `Admission`. `error_headers` go with
     the answer to a request that the application never sees. With `shared`, other processes accept clients on
     the same socket.
     """
@@ -57,6 +66,8 @@ class HttpServer:
         *,
         lanes: Mapping[str, int],
         lane_of: Callable[[str, int], str | None],
+        takes_body: Callable[[str, str], bool],
+        arrival_seconds: float,
         error_headers: Callable[[], Mapping[str, str]] = dict,
         shared: bool = False,
         **limits: int,
@@ -66,6 +77,10 @@ class HttpServer:
         self._admission = Admission(lanes, lane_of)
         self._turned_away = 0
         self._tell_at = 0.0
+        self._sweep_at = 0.0
+        self._arrival_seconds = arrival_seconds
+        room = (listening.raise_open_files() - _OTHER_FILES) // _FILES_OF_A_CLIENT
+        limits["connection_limit"] = self._connection_limit = max(min(limits["connection_limit"], room), 8)
         self._server = waitress.server.create_server(
             application,
             _dispatcher=self._admission,
@@ -81,6 +96,7 @@ class HttpServer:
             **limits,
         )
         self._server.channel_class = _Channel
+        self._server.adj.takes_body = takes_body
         self._server.error_headers = error_headers
         self._server.rest_seconds = REST_SECONDS if shared else 0.0
         # Header and body leave together: two packets an answer cost a tenth of the throughput. Set here,
@@ -98,6 +114,9 @@ class HttpServer:
         if self._turned_away and time.monotonic() >= self._tell_at:
             _log.warning("requests_turned_away", count=self._turned_away)
             self._turned_away, self._tell_at = 0, time.monotonic() + TELL_SECONDS
+        if time.monotonic() >= self._sweep_at:
+            self._sweep_at = time.monotonic() + SWEEP_SECONDS
+            self._sweep()
 
     def wake(self) -> None:
         """End `serve`, from any thread and at any time."""
@@ -128,6 +147,18 @@ class HttpServer:
         self._admission.shutdown(seconds=1)
         with self._closing:
             waitress.wasyncore.close_all(self._channels)
+
+    def _sweep(self) -> None:
+        """Close clients whose requests do not arrive, and those that ask nothing when room gets scarce."""
+        now = time.monotonic()
+        quiet = [each for each in self._server.active_channels.values() if each.is_quiet()]
+        quiet.sort(key=lambda channel: channel.quiet_since)
+        is_scarce = len(self._channels) > self._connection_limit * 9 // 10
+        excess = len(self._channels) - self._connection_limit // 2 if is_scarce else 0
+        for number, channel in enumerate(quiet):
+            pushed_out = number < excess and now - channel.quiet_since > SWEEP_SECONDS
+            if pushed_out or channel.is_slow(now, self._arrival_seconds):
+                channel.handle_close()
 
     def _stop_accepting(self) -> None:
         # The kernel has accepted some clients already: to close the listener first would cut them off.
@@ -186,16 +217,34 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # as above
     waits_since = 0.0
 
     def __init__(self, server: Any, *arguments: Any, **named: Any) -> None:
+        self.has_asked = False
+        self.quiet_since = time.monotonic()
         if server.rest_seconds:
             time.sleep(server.rest_seconds)
         super().__init__(server, *arguments, **named)
+
+    def received(self, data: bytes) -> bool:
+        """Take bytes of the client's; note when a request begins to arrive."""
+        arriving = self.request
+        taken = bool(super().received(data))
+        if self.request is not arriving:
+            self.quiet_since = time.monotonic()
+        return taken
+
+    def handle_close(self) -> None:
+        """Close the connection, and the file of a body that has arrived in part."""
+        if self.request is not None:
+            self.request.close()
+        super().handle_close()
 
     def service(self) -> None:
         """Carry out the first request, unless its client has left while it waited."""
         if time.monotonic() - self.waits_since > LEFT_AFTER_SECONDS and self._has_left():
             self.connected = False
             self.server.pull_trigger()
+        self.has_asked = True
         super().service()
+        self.quiet_since = time.monotonic()
 
     def turn_away(self) -> None:
         """Answer that the first request is one too many, and close."""
@@ -211,6 +260,17 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]  # as above
         client = select.poll()
         client.register(descriptor, _GONE)
         return bool(client.poll(0))
+
+    def is_quiet(self) -> bool:
+        """Tell whether the client's request has not arrived, and no answer is left to send."""
+        return not self.requests and not self.total_outbufs_len
+
+    def is_slow(self, now: float, arrival_seconds: float) -> bool:
+        """Tell whether its request, or its first, should have arrived by now."""
+        if self.has_asked and self.request is None:
+            return False  # waitress closes it when it is silent for `channel_timeout`
+        body_bytes = 0 if self.request is None else self.request.body_bytes_received
+        return now - self.quiet_since > arrival_seconds + body_bytes / SLOWEST_BYTES_PER_SECOND
 
     def is_idle(self) -> bool:
         """Tell whether no request has begun to arrive and no answer is left to send."""

@@ -1,12 +1,16 @@
 """Listen on an address of this machine, and name the setting to change when that fails."""
 
 import errno
+import resource
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from schema.errors import SettingError
 from schema.runtime import inherited
+
+_ENOUGH_FILES = 10_240
+"""What is asked for where there is no hard limit; macOS grants no more."""
 
 
 def bind(host: str, port: int, *, port_setting: str) -> socket.socket:
@@ -44,6 +48,15 @@ def _naming_the_setting(host: str, port: int, *, port_setting: str) -> Iterator[
         if error.errno == errno.EACCES:
             raise SettingError(port_setting, str(port), "not allowed, expected 1024 or above") from None
         raise SettingError("ORDERS_HOST", host, f"can't listen there ({error.strerror})") from None
+
+
+def raise_open_files() -> int:
+    """Raise the number of files that this process may open as far as it is allowed to; return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _ENOUGH_FILES if hard == resource.RLIM_INFINITY else hard
+    with suppress(ValueError, OSError):  # macOS has a limit of its own below the one it tells
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def url(host: str, port: int) -> str:

@@ -29,6 +29,8 @@ class Served:
             listener,
             lanes={"work": 1},
             lane_of=lambda _path, _length: "work",
+            takes_body=lambda method, _path: method == "POST",
+            arrival_seconds=60,
             connection_limit=100,
             channel_timeout=60,
             max_request_header_size=64 * 1024,

@@ -2,8 +2,9 @@
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection
 
 import pytest
@@ -46,6 +47,27 @@ def test_clients_that_never_end_their_request_hold_up_nobody_and_are_closed_in_t
         for client in clients[: CONNECTIONS - 3]:
             client.settimeout(30)
             assert client.recv(1) == b""
+
+
+def test_clients_whose_requests_dribble_shut_no_probe_out(probes: Probes) -> None:
+    over = threading.Event()
+    with ExitStack() as slow:
+        clients = [slow.enter_context(connect(probes)) for _ in range(CONNECTIONS + 5)]
+
+        def dribble() -> None:
+            while not over.wait(0.2):
+                for client in clients:
+                    with suppress(OSError):
+                        client.send(b"a")
+
+        thread = threading.Thread(target=dribble)
+        thread.start()
+        try:
+            assert ask(probes) == 200
+            assert ask(probes) == 200
+        finally:
+            over.set()
+            thread.join()
 
 
 @pytest.mark.parametrize(
