@@ -33,7 +33,7 @@ def create(
         shared=shared,
         lanes=LANES,
         lane_of=_lane,
-        takes_body=lambda method, path: method == "POST" and path in _WITH_BODY,
+        takes_body=_takes_body,
         arrival_seconds=10,
         connection_limit=800,
         channel_timeout=60,
@@ -45,6 +45,13 @@ def create(
     )
     stop.call(server.wake)
     return server
+
+
+def _takes_body(method: str, path: str) -> bool | None:
+    if method in {"GET", "HEAD"}:
+        return False
+    # None: the application says that there is no such address or method.
+    return True if method == "POST" and path in _WITH_BODY else None
 
 
 def _lane(path: str, length: int) -> str | None:

@@ -29,7 +29,7 @@ class Probes(HttpServer):
             listener,
             lanes={"probes": 1},
             lane_of=lambda _path, _length: "probes",
-            takes_body=lambda _method, _path: False,
+            takes_body=lambda method, _path: False if method in {"GET", "HEAD"} else None,
             arrival_seconds=5,
             connection_limit=100,
             channel_timeout=5,

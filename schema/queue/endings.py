@@ -114,7 +114,8 @@ class Ended:
     """What became of endings that were handed in.
 
     `busy` ones are not written: somebody has their rows locked, or a user's trigger or rule keeps them as
-    they are. Nor are `lost` ones, whose claims are gone. All others are written; those of `failed` ended their orders.
+    they are. Nor are `lost` ones, whose claims are gone. All others are written, and the orders of `failed`
+    ones have failed for good.
     """
 
     busy: set[Fence]

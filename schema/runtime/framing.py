@@ -47,9 +47,12 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]  # waitre
             super().parse_header(_CRLF.join([*head, b"", b""]))
         except ValueError as error:  # a length of 5,000 digits, http://[
             raise waitress.parser.ParsingError("a number or the address in its head is wrong") from error
-        if self.body_rcv is not None and not self.adj.takes_body(self.command, "/" + self.path.lstrip("/")):
+        takes_body = self.body_rcv is None or self.adj.takes_body(self.command, "/" + self.path.lstrip("/"))
+        if not takes_body:
             self.body_rcv, self.content_length = None, 0
-            self.error = waitress.utilities.RequestEntityTooLarge("there this method takes no body")
+            self.headers["CONNECTION"] = "close"  # what follows is the body
+            if takes_body is False:
+                self.error = waitress.utilities.RequestEntityTooLarge("there this method takes no body")
         elif self.chunked:
             self.body_rcv = Chunks(self.body_rcv.getbuf())
 

@@ -53,10 +53,10 @@ class HttpServer:
     `connection_limit` no client is accepted, and fewer are where the process may open few files; a connection
     that is silent for `channel_timeout` seconds is closed; a body up to `max_request_body_size` bytes is read
     to its end before the application sees the request. A request must arrive within `arrival_seconds`, and a
-    second more for each 16 KiB of its body; one with a body for which `takes_body` is not true of its method
-    and path is refused by its head. `lanes` and `lane_of` are those of `Admission`. `error_headers` go with
-    the answer to a request that the application never sees. With `shared`, other processes accept clients on
-    the same socket.
+    second more for each 16 KiB of its body. `takes_body` is called with the method and path of a request that
+    has a body: False refuses it by its head, and with None the application answers without the body. `lanes`
+    and `lane_of` are those of `Admission`. `error_headers` go with the answer to a request that the
+    application never sees. With `shared`, other processes accept clients on the same socket.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class HttpServer:
         *,
         lanes: Mapping[str, int],
         lane_of: Callable[[str, int], str | None],
-        takes_body: Callable[[str, str], bool],
+        takes_body: Callable[[str, str], bool | None],
         arrival_seconds: float,
         error_headers: Callable[[], Mapping[str, str]] = dict,
         shared: bool = False,
