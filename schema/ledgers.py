@@ -33,6 +33,11 @@ idempotency_keys = Table(
         comment="SHA-256 of the order as it was validated: the same key may not come with another.",
     ),
     required("created_at", TIME, server_default=NOW, comment="When it was first used."),
+    Column(
+        "seed",
+        LargeBinary,
+        comment="Of a batch: what its ids are made from; null if made before revision 0006: they count on.",
+    ),
     PrimaryKeyConstraint("idempotency_key", name="idempotency_keys_pkey"),
     CheckConstraint(
         "char_length(idempotency_key) BETWEEN 1 AND 255", name="idempotency_keys_key_has_1_to_255_characters"

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from schema import revision
 from schema.runtime.connection import REPLY_SECONDS, Connection
 from tests.cli.conftest import call
 from tests.rows import Queue
@@ -18,7 +19,7 @@ def test_migrate_creates_the_tables_and_may_be_repeated(empty_database_url: str)
     second = call("migrate", url=empty_database_url)
 
     assert (first.returncode, second.returncode) == (0, 0)
-    assert "revision 0005" in second.stdout
+    assert f"revision {revision.NEEDED}" in second.stdout
 
 
 @pytest.mark.parametrize("command", ["pause", "resume", "recount", "verify-fcfs"])
@@ -107,7 +108,7 @@ def test_facts_come_as_one_document_each(facts: Facts, queue: Queue) -> None:
     queue.insert("failed")
 
     assert (facts("pause"), facts("resume")) == ({"paused": True}, {"paused": False})
-    assert facts("migrate") == {"revision": "0005"}
+    assert facts("migrate") == {"revision": revision.NEEDED}
     counts = {"pending": 0, "processing": 0, "retrying": 0, "completed": 0, "failed": 1, "cancelled": 0}
     assert facts("recount") == {"counts": counts}
 
