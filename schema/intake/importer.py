@@ -15,7 +15,7 @@ from schema.intake.rejected import Rejects
 from schema.order import NewOrder
 from schema.queue import batch
 from schema.runtime.connection import Connection
-from schema.uuid7 import uuid7
+from schema.uuid7 import Series
 
 REPLY_SECONDS = 600
 """How long the database may take for a chunk. Give the connection as long."""
@@ -169,7 +169,7 @@ def _place(
 
 def _insert(connection: Connection, chunk: _Chunk) -> None:
     try:
-        taken = batch.copy(connection, chunk.orders(), first=uuid7())
+        taken = batch.copy(connection, chunk.orders(), numbers=Series.new())
         # What a user has deferred to the commit would fail there, where nobody knows which row it was.
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
     except StatementRefusedError as error:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from uuid import UUID
 
 from schema.errors import OrderNotTakenError
-from schema.order import NewOrder, Placed
+from schema.order import NewOrder
 from schema.queue import arrays, idempotency
 from schema.runtime.connection import Connection
-from schema.uuid7 import uuid7
+from schema.uuid7 import Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,14 @@ def submit_batch(
     `OrderNotTakenError` as `idempotency.submit_once` does; then nothing is stored.
     """
     with connection.transaction():
-        first = Placed(uuid7(), replayed=False)
-        if key is not None:
-            first = idempotency.remember(connection, orders, key=key)
-        if not first.replayed and copy(connection, orders, first=first.order_id) != len(orders):
+        if key is None:
+            remembered = idempotency.Remembered(Series.new(), replayed=False)
+        else:
+            remembered = idempotency.remember(connection, orders, key=key)
+        numbers = list(islice(remembered.numbers, len(orders)))
+        if not remembered.replayed and copy(connection, orders, numbers=numbers) != len(orders):
             raise OrderNotTakenError
-    order_ids = [UUID(int=first.order_id.int + place) for place in range(len(orders))]
-    return PlacedBatch(order_ids, replayed=first.replayed)
+    return PlacedBatch([UUID(int=number) for number in numbers], replayed=remembered.replayed)
 
 
 _LINES = 500
@@ -47,12 +48,9 @@ FROM STDIN
 """
 
 
-def copy(connection: Connection, orders: Iterable[NewOrder], *, first: UUID) -> int:
-    """Insert orders with rising tickets; return how many the database took.
-
-    Their ids count on from `first` (RFC 9562 section 6.2, method 2).
-    """
-    lines = map(_line, count(first.int), orders)
+def copy(connection: Connection, orders: Iterable[NewOrder], *, numbers: Iterable[int]) -> int:
+    """Insert orders with rising tickets, and `numbers` as their ids; return how many the database took."""
+    lines = map(_line, numbers, orders)
     blocks = iter(lambda: "".join(islice(lines, _LINES)), "")
     return connection.copy_in(_COPY, blocks)
 

@@ -6,14 +6,16 @@ other. A second call with the same key waits for the first, and returns its orde
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from typing import NamedTuple
 from uuid import UUID
 
 from schema.errors import DatabaseUnavailableError, KeyReusedError, OrderNotTakenError, StatementRefusedError
 from schema.order import NewOrder, Placed
 from schema.queue import arrays
 from schema.runtime.connection import Connection
-from schema.uuid7 import uuid7
+from schema.uuid7 import Series, uuid7
 
 LIMIT = 10_000
 """Keys that one prune deletes at most."""
@@ -29,46 +31,66 @@ def submit_once(connection: Connection, order: NewOrder, *, key: str) -> Placed:
     the key came with another order before, and `OrderNotTakenError` when a trigger or rule of the user's
     dropped the order: then the key is not stored either.
     """
-    order_hash = _hash(_fields(order))
-
-    def place(order_id: UUID) -> bool:
-        return _insert(connection, order, order_id=order_id, key=key, order_hash=order_hash)
-
-    return _once(connection, place, key=key, order_hash=order_hash)
+    order_id, order_hash = uuid7(), _hash(_fields(order))
+    found = _once(
+        connection,
+        lambda: _insert(connection, order, order_id=order_id, key=key, order_hash=order_hash),
+        key=key,
+    )
+    if found is None:
+        return Placed(order_id, replayed=False)
+    if found.order_hash != order_hash:
+        raise KeyReusedError
+    return Placed(found.order_id, replayed=True)
 
 
 _REMEMBER = """
-INSERT INTO idempotency_keys (idempotency_key, order_id, order_hash)
-VALUES (%s, %s, %s)
+INSERT INTO idempotency_keys (idempotency_key, order_id, order_hash, seed)
+VALUES (%s, %s, %s, %s)
 ON CONFLICT (idempotency_key) DO NOTHING
 """
 
 
-def remember(connection: Connection, orders: Sequence[NewOrder], *, key: str) -> Placed:
+class Remembered(NamedTuple):
+    """The numbers of a batch's ids, and more. `replayed` means that an earlier call placed the batch."""
+
+    numbers: Iterable[int]
+    replayed: bool
+
+
+def remember(connection: Connection, orders: Sequence[NewOrder], *, key: str) -> Remembered:
     """Store `key` for a batch, in the transaction in which the caller inserts it unless it is a replay.
 
-    Returns the id of the batch's first order. Waits and raises as `submit_once` does.
+    Waits and raises as `submit_once` does.
     """
-    order_hash = _hash([_fields(order) for order in orders])
+    series, fields = Series.new(), [_fields(order) for order in orders]
+    # A program that knows no seed finds another hash, and refuses: it would count on from the first id.
+    order_hash = _hash({"seeded": fields})
+    values = (key, UUID(int=next(iter(series))), order_hash, series.seed)
+    found = _once(connection, lambda: connection.execute(_REMEMBER, values).rowcount == 1, key=key)
+    if found is None:
+        return Remembered(series, replayed=False)
+    if found.order_hash != (_hash(fields) if found.seed is None else order_hash):
+        raise KeyReusedError
+    first = found.order_id.int
+    return Remembered(count(first) if found.seed is None else Series(first >> 80, found.seed), replayed=True)
 
-    def place(order_id: UUID) -> bool:
-        return connection.execute(_REMEMBER, (key, order_id, order_hash)).rowcount == 1
 
-    return _once(connection, place, key=key, order_hash=order_hash)
+class _Found(NamedTuple):
+    order_id: UUID
+    order_hash: bytes
+    seed: bytes | None
 
 
-def _once(connection: Connection, place: Callable[[UUID], bool], *, key: str, order_hash: bytes) -> Placed:
-    """Return the id under which `place` stored the key, or the one that the key has already."""
+def _once(connection: Connection, place: Callable[[], bool], *, key: str) -> _Found | None:
+    """Return what the key has stood for before, None if `place` has stored it now."""
     for _ in range(_TRIES):
-        order_id = uuid7()
-        if place(order_id):
-            return Placed(order_id, replayed=False)
+        if place():
+            return None
         # A second statement, because the first can't see what was committed while it waited.
         found = connection.execute(_FIND, {"key": key}).fetchone()
         if found is not None:
-            if found[1] != order_hash:
-                raise KeyReusedError
-            return Placed(found[0], replayed=True)
+            return _Found(*found)
     raise DatabaseUnavailableError("the idempotency key is deleted as often as it is asked for")
 
 
@@ -128,7 +150,7 @@ def _insert(connection: Connection, order: NewOrder, *, order_id: UUID, key: str
 
 
 _FIND = """
-SELECT order_id, order_hash
+SELECT order_id, order_hash, seed
 FROM idempotency_keys
 WHERE idempotency_key = %(key)s
 """

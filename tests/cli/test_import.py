@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,20 @@ def test_facts_come_as_one_document(file: Path, database_url: str) -> None:
     facts = {"file": str(file), "placed": 3, "rejected": 2, "rejected_file": f"{file}.rejected.ndjson"}
     assert json.loads(first.stdout) == {**facts, "imported_before": False}
     assert json.loads(again.stdout) == {**facts, "imported_before": True}
+
+
+def test_no_id_of_an_import_gives_its_neighbours_away(
+    tmp_path: Path, database_url: str, connection: Connection
+) -> None:
+    file = tmp_path / "orders.ndjson"
+    file.write_text("".join(f"{line(f'user {number}')}\n" for number in range(100)))
+
+    run(file, url=database_url)
+
+    rows = connection.execute("SELECT order_id FROM orders ORDER BY seq").fetchall()
+    assert rows == sorted(rows)
+    own = [order_id.int & (1 << 62) - 1 for (order_id,) in rows]
+    assert len({abs(later - earlier) >> 32 for earlier, later in pairwise(own)}) > 90
 
 
 def test_csv_is_imported(tmp_path: Path, database_url: str, connection: Connection) -> None:

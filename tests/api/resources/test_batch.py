@@ -1,7 +1,9 @@
 """`POST /orders/batch`: all orders of a batch are placed, in their order, or none."""
 
+import hashlib
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +14,9 @@ from schema.runtime.connection import Connection
 from tests.api.conftest import Relay, Submitted
 
 ORDER: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea", "cup"], "total_amount": 250.75}
+
+OWN = (1 << 62) - 1
+"""The bits that are an id's own."""
 
 
 def orders(count: int) -> list[dict[str, Any]]:
@@ -43,6 +48,12 @@ def test_ids_are_version_7_and_rise(client: TestClient) -> None:
 
     assert {each.version for each in ids} == {7}
     assert ids == sorted(set(ids))
+
+
+def test_no_id_of_a_batch_gives_its_neighbours_away(client: TestClient) -> None:
+    ids = [UUID(each).int & OWN for each in post(client, {"orders": orders(1000)}).json["order_ids"]]
+
+    assert len({abs(later - earlier) >> 32 for earlier, later in pairwise(ids)}) > 990
 
 
 @pytest.mark.parametrize(
@@ -192,6 +203,55 @@ def test_key_of_another_batch_is_a_422_problem_and_places_nothing(
     assert answer.status_code == 422
     assert answer.json["type"] == "/problems/idempotency-key-reused"
     assert stored() == 3
+
+
+def test_replay_names_every_order_of_the_batch(client: TestClient, connection: Connection) -> None:
+    body = {"orders": orders(10_000)}
+    first = post(client, body, **{"Idempotency-Key": "k"})
+
+    again = post(client, body, **{"Idempotency-Key": "k"})
+
+    stored = connection.execute("SELECT order_id::text FROM orders ORDER BY seq").fetchall()
+    assert "idempotent-replayed" in again.headers
+    assert again.json["order_ids"] == first.json["order_ids"] == [order_id for (order_id,) in stored]
+
+
+def counted_on(count: int) -> tuple[UUID, list[str]]:
+    """Return the first of so many ids as they were before revision 0006, and all of them."""
+    first = UUID("01a204b7-f3e7-7b5e-8b5c-7b5a0a036d91")
+    return first, [str(UUID(int=first.int + place)) for place in range(count)]
+
+
+def hash_of_before(orders: list[dict[str, Any]]) -> bytes:
+    fields = [(each["user_id"], each["item_ids"], f"{each['total_amount']:.2f}") for each in orders]
+    return hashlib.sha256(json.dumps(fields).encode()).digest()
+
+
+def test_batch_that_an_older_release_placed_is_replayed_as_it_counted(
+    client: TestClient, connection: Connection, stored: Callable[[], int]
+) -> None:
+    first, ids = counted_on(3)
+    connection.execute(
+        "INSERT INTO idempotency_keys (idempotency_key, order_id, order_hash) VALUES ('k', %s, %s)",
+        [first, hash_of_before(orders(3))],
+    )
+
+    answer = post(client, {"orders": orders(3)}, **{"Idempotency-Key": "k"})
+    other = post(client, {"orders": orders(4)}, **{"Idempotency-Key": "k"})
+
+    assert answer.json["order_ids"] == ids
+    assert other.status_code == 422
+    assert stored() == 0
+
+
+def test_older_release_refuses_to_replay_a_batch_whose_ids_it_would_count(
+    client: TestClient, connection: Connection
+) -> None:
+    post(client, {"orders": orders(3)}, **{"Idempotency-Key": "k"})
+
+    row = connection.execute("SELECT order_hash FROM idempotency_keys").fetchone()
+
+    assert row != (hash_of_before(orders(3)),)
 
 
 def test_key_of_an_order_is_not_that_of_a_batch_with_it(
