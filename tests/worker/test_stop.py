@@ -135,7 +135,7 @@ def test_worker_shows_its_stacks_on_sigusr1(
 
     worker.send(signal.SIGUSR1)
 
-    wait_until(lambda: "Current thread" in worker.log and "housekeeping.py" in worker.log)
+    wait_until(lambda: "Current thread" in worker.log and "waker.py" in worker.log)
     assert worker.stop() == 0
 
 
