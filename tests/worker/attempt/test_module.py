@@ -40,6 +40,7 @@ handle = noted
 """
 
 
+@pytest.mark.direct
 @pytest.mark.parametrize("module", [DICT_CONFIG, FILE_CONFIG, DISABLED], ids=["dict", "file", "disabled"])
 def test_module_that_configures_logging_does_not_silence_the_worker(
     module: str, start_worker: StartWorker, queue: Queue, wait_until: Callable[..., Any]
