@@ -6,6 +6,7 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
+from sqlalchemy import Connection as Transacting
 from sqlalchemy import Engine, create_engine, pool
 from sqlalchemy.exc import DBAPIError
 
@@ -30,7 +31,8 @@ def upgrade(url: str) -> str:
     it: then nothing is done. May be called by many processes at once. Raises `StartError` when the database
     is of another encoding, asks for newer programs or refuses a statement.
     """
-    with Connection.open(url, name=_SESSION) as connection, suppress(revision.SchemaOutdatedError):
+    remediable = suppress(revision.SchemaOutdatedError, revision.SchemaRenamedError)
+    with Connection.open(url, name=_SESSION) as connection, remediable:
         if (found := revision.check(connection)) > revision.NEEDED:
             return found
     try:
@@ -56,3 +58,9 @@ def engine(url: str) -> Engine:
         return connection
 
     return create_engine("postgresql+psycopg://", creator=connect, poolclass=pool.NullPool)
+
+
+def is_direct(connection: Transacting) -> bool:
+    """Tell whether a connection of `engine` has a session of its own, with no pooler in between."""
+    session = connection.connection.dbapi_connection
+    return isinstance(session, DriverConnection) and session.direct

@@ -3,7 +3,7 @@
 from schema.errors import StartError, StatementRefusedError
 from schema.runtime.connection import Connection
 
-NEEDED = "0006"
+NEEDED = "0007"
 """The oldest revision that these programs can work with: the newest at their release."""
 
 
@@ -26,10 +26,20 @@ class SchemaTooNewError(StartError):
         )
 
 
+class SchemaRenamedError(StartError):
+    """The trigger functions name the tables of a schema that is called something else now."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the database's schema was renamed, and its triggers don't know: run `orders migrate`"
+        )
+
+
 def check(connection: Connection) -> str:
     """Return the database's revision, which may be a newer one that these programs fit.
 
-    Raises `SchemaOutdatedError`, `SchemaTooNewError`, or `StartError` for an encoding other than UTF8.
+    Raises `SchemaOutdatedError`, `SchemaTooNewError`, `SchemaRenamedError`, or `StartError` for an encoding
+    other than UTF8.
     """
     encoding = connection.execute("SHOW server_encoding").fetchone()
     if encoding != ("UTF8",):
@@ -44,6 +54,8 @@ def check(connection: Connection) -> str:
         raise SchemaOutdatedError(row[0] if row else "none")
     if row[1] is not None and row[1] > NEEDED:
         raise SchemaTooNewError(row[1])
+    if connection.one(RENAMED) == (True,):
+        raise SchemaRenamedError
     found: str = row[0]
     return found
 
@@ -53,3 +65,14 @@ SELECT version_num,
        (SELECT requires_revision FROM queue)
 FROM alembic_version
 """
+
+RENAMED = """
+SELECT EXISTS (
+    SELECT FROM pg_proc
+    JOIN pg_namespace ON pg_namespace.oid = pronamespace
+    WHERE starts_with(proname, 'orders_tally_')
+      AND pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('orders'))
+      AND position(' ' || quote_ident(nspname) || '.tally' IN prosrc) = 0
+)
+"""
+"""Whether a function has other tables in mind than those of the schema that it is in."""

@@ -5,7 +5,7 @@ Revises: ${down_revision | comma,n}
 
 Frozen once released: import no models, write plain SQL. It must run beside programs of the previous
 revision; if those may no longer use the database afterwards, raise queue.requires_revision here. Build
-an index with CREATE INDEX CONCURRENTLY in `with op.get_context().autocommit_block():`.
+an index with CREATE INDEX CONCURRENTLY IF NOT EXISTS in `with op.get_context().autocommit_block():`.
 """
 
 from alembic import op

@@ -15,6 +15,9 @@ from schema.errors import (
 )
 from schema.runtime import logs
 
+TALLY = "orders_tally_"
+"""What the names of our trigger functions begin with. They name the schema that they were made for."""
+
 
 def translated(error: psycopg.Error, *, closed: bool) -> DatabaseError:
     """Return our error for what psycopg raised during a call; `closed` if the connection is closed since."""
@@ -27,6 +30,8 @@ def translated(error: psycopg.Error, *, closed: bool) -> DatabaseError:
         return LockTimeoutError(words)
     if isinstance(error, psycopg.OperationalError):
         return DatabaseUnavailableError(words)
+    if isinstance(error, psycopg.errors.UndefinedTable) and TALLY in (error.diag.context or ""):
+        words += ": if the schema was renamed, run `orders migrate`"
     return StatementRefusedError(
         words,
         sqlstate=error.sqlstate or "",

@@ -212,6 +212,42 @@ def test_nobody_else_can_have_the_tally_s_functions_run(queue: Queue) -> None:
         queue.connection.execute("RESET ROLE; DROP OWNED BY orders_stranger; DROP ROLE orders_stranger")
 
 
+@pytest.mark.direct("SET ROLE")
+def test_operator_of_a_role_that_may_create_in_the_schema_is_not_run_as_the_owner(queue: Queue) -> None:
+    queue.connection.execute("DROP ROLE IF EXISTS orders_mallory; CREATE ROLE orders_mallory")
+    queue.connection.execute("GRANT CREATE ON SCHEMA public TO orders_mallory")
+    try:
+        # Better matches than those of pg_catalog, which comes first in every search path.
+        queue.connection.execute("SET ROLE orders_mallory; CREATE TABLE loot (by text)")
+        queue.connection.execute("GRANT ALL ON loot TO PUBLIC")
+        queue.connection.execute("""
+            CREATE FUNCTION times(integer, numeric) RETURNS numeric LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO public.loot VALUES (current_user); RETURN 7; END $$;
+            CREATE OPERATOR * (LEFTARG = integer, RIGHTARG = numeric, FUNCTION = times);
+        """)
+        queue.connection.execute("RESET ROLE")
+        queue.insert("completed")
+        queue.change(queue.insert("processing"), "status = 'completed', finished_at = clock_timestamp()")
+        queue.connection.execute("DELETE FROM orders WHERE status = 'completed'")
+
+        assert queue.value("SELECT count(*) FROM loot") == 0
+        assert tallied(queue.connection) == counted(queue.connection)
+    finally:
+        queue.connection.execute("RESET ROLE; DROP OWNED BY orders_mallory CASCADE; DROP ROLE orders_mallory")
+
+
+def test_no_function_of_the_owner_s_looks_where_others_may_create(queue: Queue) -> None:
+    found = queue.connection.execute("""
+        SELECT proname, proconfig
+        FROM pg_proc
+        WHERE prosecdef
+          AND pronamespace = 'public'::regnamespace
+    """).fetchall()
+
+    assert len(found) == 4
+    assert {tuple(settings) for _, settings in found} == {("search_path=pg_catalog, pg_temp",)}
+
+
 def test_tally_is_folded_in_a_database_whose_tables_are_all_published(queue: Queue) -> None:
     queue.connection.execute("CREATE PUBLICATION everything FOR ALL TABLES")
     try:

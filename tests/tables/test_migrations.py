@@ -238,7 +238,8 @@ def test_migration_waits_for_another_one(
         SELECT count(*)
         FROM pg_stat_activity
         WHERE datname = current_database()
-          AND wait_event = 'advisory'
+          AND query LIKE '%pg_try_advisory_lock%'
+          AND pid <> pg_backend_pid()
     """
     wait_until(lambda: empty.execute(waiting).fetchall() == [(1,)])
     assert empty.execute("SELECT to_regclass('orders')").fetchall() == [(None,)]
