@@ -34,7 +34,7 @@ def _main(shared: socket.socket | None = None) -> int:
     stop = StopSignals()
     stop.install()
     config = ApiConfig.from_environment()
-    logs.configure(config.log_format)
+    logs.configure(config.log_format, level=config.log_level)
     if not shared:
         startup.report_unknown_settings()
     listener = shared or listening.bind(config.host, config.port, port_setting="ORDERS_PORT")

@@ -19,6 +19,7 @@ class ApiConfig:
     processes: int
     simulated_seconds: float
     log_format: str
+    log_level: str
     database_url: str | None
 
     @classmethod
@@ -30,5 +31,6 @@ class ApiConfig:
             processes=settings.API_PROCESSES.read(environment),
             simulated_seconds=settings.SIMULATED_SECONDS.read(environment),
             log_format=settings.LOG_FORMAT.read(environment),
+            log_level=settings.LOG_LEVEL.read(environment),
             database_url=settings.DATABASE_URL.read(environment),
         )

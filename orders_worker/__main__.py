@@ -67,7 +67,7 @@ def _main() -> int:
     signals = StopSignals()
     signals.install()
     config = WorkerConfig.from_environment()
-    logs.configure(config.log_format)
+    logs.configure(config.log_format, level=config.log_level)
     startup.report_unknown_settings()
     handler = load(config.handler) if config.handler else simulated(config.simulated_seconds)
     # The handler's module may have set its own.

@@ -29,6 +29,7 @@ class WorkerConfig:
     host: str
     health_port: int | None
     log_format: str
+    log_level: str
 
     @classmethod
     def from_environment(cls, environment: settings.Environment = os.environ) -> "WorkerConfig":
@@ -49,4 +50,5 @@ class WorkerConfig:
             host=settings.HOST.read(environment),
             health_port=settings.HEALTH_PORT.read(environment),
             log_format=settings.LOG_FORMAT.read(environment),
+            log_level=settings.LOG_LEVEL.read(environment),
         )

@@ -44,7 +44,15 @@ class AccessDeniedError(DatabaseUnavailableError):
     """Waiting for this connection is in vain: a password, role, database or parameter of the URL is wrong."""
 
 
-class LockTimeoutError(DatabaseUnavailableError):
+class StatementEndedError(DatabaseUnavailableError):
+    """The server is there, and ended the statement for a reason of its own: a timeout, a lock, no room."""
+
+
+class DatabaseFullError(StatementEndedError):
+    """The server's disk has no room."""
+
+
+class LockTimeoutError(StatementEndedError):
     """The statement waited longer for a lock than its session allows."""
 
 

@@ -68,6 +68,12 @@ def test_operations_say_what_to_do_about_every_event_at_a_level_that_asks_for_it
     assert names("docs/operations.md", level) == events
 
 
+def test_what_to_do_about_an_event_or_a_reason_is_never_nothing() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (.*?) \|$", TEXTS["docs/operations.md"], re.MULTILINE)
+
+    assert [name for name, to_do in rows if not to_do or to_do.startswith("nothing")] == []
+
+
 def test_every_such_event_is_named_where_it_is_logged() -> None:
     assert sources(r'_log\.(?:error|warning)\(\s*(?!")\S+', CODE) == set()
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schema.errors import DatabaseReadOnlyError
+from schema.errors import DatabaseFullError, DatabaseReadOnlyError, StatementEndedError
 from schema.runtime import logs
 from schema.runtime.watchdog import Watchdog
 
@@ -65,7 +65,12 @@ class Health:
 
     def _database_is_silent(self) -> bool:
         awaited = [each for each in (self.exchange, self.heartbeat, self.housekeeping) if not each.resting]
-        return all(watchdog.overdue or watchdog.error is not None for watchdog in awaited)
+        return all(
+            watchdog.overdue
+            if watchdog.error is None
+            else not isinstance(watchdog.error, StatementEndedError)
+            for watchdog in awaited
+        )
 
 
 def _overdue(*meanings: tuple[Watchdog, str, str]) -> list[Reason]:
@@ -74,8 +79,8 @@ def _overdue(*meanings: tuple[Watchdog, str, str]) -> list[Reason]:
 
 def _reason(watchdog: Watchdog, name: str, words: str) -> Reason:
     error = watchdog.error
-    return Reason(
-        "database_read_only" if isinstance(error, DatabaseReadOnlyError) else name,
-        f"{words} for {watchdog.seconds:.0f} s",
-        error,
-    )
+    if isinstance(error, DatabaseReadOnlyError):
+        name = "database_read_only"
+    elif isinstance(error, DatabaseFullError):
+        name = "database_full"
+    return Reason(name, f"{words} for {watchdog.seconds:.0f} s", error)

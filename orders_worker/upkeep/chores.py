@@ -7,7 +7,7 @@ from datetime import datetime
 
 from orders_worker.upkeep.detector import UNKNOWN, FailureDetector
 from schema import revision
-from schema.errors import DatabaseError, StartError
+from schema.errors import DatabaseError, DatabaseFullError, StartError
 from schema.queue import idempotency, rescue, retries, tally, workers
 from schema.queue.rescue import Rescued
 from schema.reports import triggers
@@ -36,7 +36,10 @@ class Chore:
     more: bool = False
 
     def do_if_due(self, connection: Connection) -> None:
-        """Do it, if it is due. A refusal by the database (for a user's trigger, say) is logged."""
+        """Do it, if it is due. A refusal by the database (for a user's trigger, say) is logged.
+
+        Raises `DatabaseError` when no other chore can be done either.
+        """
         if not self.more:
             if time.monotonic() < self.due_at:
                 return
@@ -44,7 +47,7 @@ class Chore:
         try:
             self.more = bool(self.work(connection))
         except DatabaseError as error:
-            if connection.closed:
+            if connection.closed or isinstance(error, DatabaseFullError):
                 raise
             self.more = False
             _log.error("chore_refused", error=error, chore=self.name)

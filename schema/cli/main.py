@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from schema.cli.terminal import plain
 from schema.runtime import startup
+from schema.runtime.logs import plain
 
 _COMMANDS = {
     "run": "run.run",

@@ -12,6 +12,7 @@ from functools import wraps
 import click
 
 from schema.runtime import settings
+from schema.runtime.logs import plain
 
 _LEAST_COLUMNS = 20
 
@@ -78,13 +79,6 @@ def labelled(label: str, text: str) -> list[str]:
         subsequent_indent=" " * len(label),
         break_on_hyphens=False,
     )
-
-
-def plain(text: str) -> str:
-    """Escape as JSON does what does not print, because it may move the cursor."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def _columns() -> int:

@@ -55,4 +55,7 @@ def _settings(place: Place) -> dict[str, str]:
         "log_truncate_on_rotation": "on",
         "log_rotation_age": "1d",
         "log_rotation_size": "0",
+        # An error's first line alone: rows are in its detail, its context and its statement.
+        "log_error_verbosity": "terse",
+        "log_min_error_statement": "panic",
     }

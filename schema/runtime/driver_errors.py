@@ -7,10 +7,12 @@ import psycopg
 from schema.errors import (
     AccessDeniedError,
     DatabaseError,
+    DatabaseFullError,
     DatabaseReadOnlyError,
     DatabaseUnavailableError,
     LockTimeoutError,
     OutcomeUnknownError,
+    StatementEndedError,
     StatementRefusedError,
 )
 from schema.runtime import logs
@@ -28,8 +30,10 @@ def translated(error: psycopg.Error, *, closed: bool) -> DatabaseError:
         return OutcomeUnknownError(words)
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return LockTimeoutError(words)
+    if isinstance(error, psycopg.errors.DiskFull):
+        return DatabaseFullError(words)
     if isinstance(error, psycopg.OperationalError):
-        return DatabaseUnavailableError(words)
+        return StatementEndedError(words)
     if isinstance(error, psycopg.errors.UndefinedTable) and TALLY in (error.diag.context or ""):
         words += ": if the schema was renamed, run `orders migrate`"
     return StatementRefusedError(

@@ -29,8 +29,12 @@ _NOTHING: Mapping[str, Field] = {}
 _stderr: logging.Handler | None = None
 
 
-def configure(form: str) -> None:
-    """Send this process's log to stderr, each event as one line of `text` or `json`."""
+def configure(form: str, *, level: str = "info") -> None:
+    """Send this process's log to stderr, each event as one line of `text` or `json`.
+
+    `level` is the lowest that is sent, `info`, `warning` or `error`, also to what others have added to the
+    root logger.
+    """
     global _stderr
     # The logging HOWTO, "Optimization": what no format below shows need not be found out either.
     logging.logThreads = False
@@ -39,10 +43,11 @@ def configure(form: str) -> None:
     _stderr, others = logging.StreamHandler(sys.stderr), logging.StreamHandler(sys.stderr)
     for handler in (_stderr, others):
         handler.setFormatter(_JsonLines() if form == "json" else _TextLines())
+    _stderr.setLevel(level.upper())
     others.addFilter(lambda record: not isinstance(record, _Event))
     root = logging.getLogger()
     root.handlers[:] = [others]
-    root.setLevel(logging.INFO)
+    root.setLevel(level.upper())
 
 
 def bind(**fields: Field) -> None:
@@ -100,7 +105,8 @@ class Log:
         stack: Sequence[FrameType] = (),
     ) -> None:
         enabled = self._logger.isEnabledFor(level)
-        if _stderr is None and not enabled:
+        shown = _stderr is not None and level >= _stderr.level
+        if not shown and not enabled:
             return
         # Not logger.log(): it walks the stack for a file and line that no format here shows.
         record = _Event(self._logger.name, level, "", 0, event, None, None)
@@ -109,7 +115,7 @@ class Log:
         if error is not None:
             record.exc_info = (type(error), error, error.__traceback__)
         try:
-            if _stderr is not None:
+            if shown and _stderr is not None:
                 _stderr.handle(record)
             if enabled:
                 self._logger.handle(record)
@@ -147,7 +153,7 @@ class _TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         words = [*_head(record), *(f"{name}={_word(value)}" for name, value in _fields(record).items())]
-        return " ".join(words) + "".join(f"\n  {line}" for line in _trace(record))
+        return plain(" ".join(words)) + "".join(f"\n  {plain(line)}" for line in _trace(record))
 
 
 class _JsonLines(logging.Formatter):
@@ -180,6 +186,17 @@ def _word(value: Field) -> str:
     if word and word.isprintable() and not any(mark in word for mark in ' "='):
         return word
     return json.dumps(word)
+
+
+def plain(text: str) -> str:
+    """Escape as JSON does what does not print, because it may move the cursor."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    return json.dumps(character)[1:-1].replace("\x7f", r"\u007f")
 
 
 def _trace(record: logging.LogRecord) -> list[str]:

@@ -15,8 +15,9 @@ _log = logs.Log(__name__)
 class Reconnecting:
     """Keeps one connection. After failures the pauses between tries double up to `ceiling_seconds`.
 
-    `current` is the connection, None while there is none. Logs `connection_lost` at the first failure and
-    `connection_back` at the first success after it, with its `name`.
+    `current` is the connection, None while there is none. Logs the first failure, with the connection's
+    `name`: `connection_lost`, or `statement_failed` if the server answered. Logs `connection_back` or
+    `statements_succeed` at the first success after it.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Reconnecting:
         self._clock = clock
         self.current: Connection | None = None
         self._failures = 0
+        self._lost = False
         self.retry_at = 0.0
 
     @property
@@ -49,7 +51,11 @@ class Reconnecting:
     def failed(self, error: Exception) -> float:
         """Close the connection after a failure; return how many seconds to pause before the next try."""
         if not self.broken:
-            _log.warning("connection_lost", connection=self._name, error=error)
+            self._lost = self.current is None or self.current.closed
+            if self._lost:
+                _log.warning("connection_lost", connection=self._name, error=error)
+            else:
+                _log.warning("statement_failed", connection=self._name, error=error)
         self.close()
         doubled = min(FIRST_PAUSE_SECONDS * 2.0**self._failures, self._ceiling_seconds)
         pause = doubled * random.uniform(0.5, 1)  # noqa: S311 - jitter
@@ -60,7 +66,7 @@ class Reconnecting:
     def succeeded(self) -> None:
         """Record that the connection works."""
         if self.broken:
-            _log.info("connection_back", connection=self._name)
+            _log.info("connection_back" if self._lost else "statements_succeed", connection=self._name)
         self._failures = 0
 
     def close(self) -> None:

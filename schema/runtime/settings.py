@@ -50,12 +50,12 @@ class Setting(Generic[Value_co]):
 
 
 def choice(*choices: str) -> Kind[str]:
-    """Take one of `choices`."""
+    """Take one of `choices`, in capitals too."""
 
     def parse(value: str) -> str:
-        if value not in choices:
+        if value.lower() not in choices:
             raise ValueError
-        return value
+        return value.lower()
 
     return Kind(f"one of {', '.join(choices)}", parse)
 
@@ -132,6 +132,9 @@ HANDLER_CONNECTIONS = Setting("ORDERS_HANDLER_CONNECTIONS", whole_number(1, 10),
 
 LOG_FORMAT = Setting("ORDERS_LOG_FORMAT", choice("text", "json"), default="text")
 """The form of each line of the log."""
+
+LOG_LEVEL = Setting("ORDERS_LOG_LEVEL", choice("info", "warning", "error"), default="info")
+"""The lowest level that is logged."""
 
 
 def unknown(environment: Environment = os.environ) -> Iterator[tuple[str, str]]:

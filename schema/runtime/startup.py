@@ -33,10 +33,15 @@ def exit_status(main: Callable[[], int]) -> int:
     try:
         return main()
     except OrdersError as error:
-        print(_explained(error), file=sys.stderr)
+        print(_plain(_explained(error)), file=sys.stderr)
         return 2 if isinstance(error, SettingError) else 1
     except KeyboardInterrupt:
         return 130
+
+
+def _plain(words: str) -> str:
+    """Escape what does not print, line by line: a handler's or a database's words may be among them."""
+    return "\n".join(map(logs.plain, words.split("\n")))
 
 
 def _explained(error: OrdersError) -> str:
@@ -100,6 +105,7 @@ def _patiently(work: Callable[[], Result]) -> Result:
             if time.monotonic() >= give_up_at:
                 raise StartError(f"no database within {DATABASE_WAIT_SECONDS:g} seconds: {error}") from error
             if not said:
-                print(f"waiting for the database (DATABASE_URL): {error}", file=sys.stderr, flush=True)
+                waiting = _plain(f"waiting for the database (DATABASE_URL): {error}")
+                print(waiting, file=sys.stderr, flush=True)
                 said = True
         time.sleep(_PAUSE_SECONDS)

@@ -6,7 +6,13 @@ from schema.errors import SettingError
 
 def test_defaults_work_on_a_laptop() -> None:
     assert ApiConfig.from_environment({}) == ApiConfig(
-        host="127.0.0.1", port=8000, processes=1, simulated_seconds=2, log_format="text", database_url=None
+        host="127.0.0.1",
+        port=8000,
+        processes=1,
+        simulated_seconds=2,
+        log_format="text",
+        log_level="info",
+        database_url=None,
     )
 
 
@@ -17,6 +23,7 @@ def test_every_setting_is_read() -> None:
         "ORDERS_API_PROCESSES": "4",
         "ORDERS_SIMULATED_SECONDS": "0.01",
         "ORDERS_LOG_FORMAT": "json",
+        "ORDERS_LOG_LEVEL": "WARNING",
         "DATABASE_URL": "postgresql://db/orders",
     }
 
@@ -28,6 +35,7 @@ def test_every_setting_is_read() -> None:
         processes=4,
         simulated_seconds=0.01,
         log_format="json",
+        log_level="warning",
         database_url="postgresql://db/orders",
     )
 

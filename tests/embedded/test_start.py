@@ -268,3 +268,24 @@ def test_the_rows_of_another_major_version_come_along_by_the_commands_shown(
     )
     assert restored.returncode == 0
     assert query(url, "SELECT answer FROM kept") == 42
+
+
+def test_log_of_the_server_has_an_errors_first_line_and_nothing_of_its_row(make_server: MakeServer) -> None:
+    server = make_server()
+    with psycopg.connect(server.ensure_running(), autocommit=True) as connection:
+        connection.execute("CREATE TABLE shop (name text PRIMARY KEY, price int CHECK (price > 0))")
+        for statement in (
+            "INSERT INTO shop VALUES ('secret tea', -1)",
+            "INSERT INTO shop VALUES ('secret tea', 1), ('secret tea', 1)",
+            "DO $$ BEGIN PERFORM 'secret tea', 1 / 0; END $$",
+        ):
+            with pytest.raises(psycopg.Error):
+                connection.execute(statement)
+        with pytest.raises(psycopg.Error), connection.cursor().copy("COPY shop FROM STDIN") as copying:
+            copying.write("secret tea\tcheap\n")
+
+    words = "".join(path.read_text() for path in server.place.log.glob("*.log"))
+    assert "violates check constraint" in words
+    assert "violates unique constraint" in words
+    assert "division by zero" in words
+    assert "secret tea" not in words

@@ -148,6 +148,52 @@ def test_rows_contents_never_reach_the_log(form: str, capsys: pytest.CaptureFixt
     assert "ada" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("character", ["\x1b", "\r", "\x0b", "\x7f", "\x9b", "\u2028", "\u202e"])
+def test_character_that_moves_the_cursor_is_escaped_wherever_it_comes_from(
+    text: io.StringIO, character: str
+) -> None:
+    words = f"tea{character}2J"
+    error = ValueError(f"no {words}")
+
+    LOG.error("request_failed", error=error, item=words)
+    LOG.warning("statement_failed", error=error)
+    LOG.info(words)
+    logging.getLogger("library").warning("it took %s", words)
+    logging.getLogger("library").error("it broke", exc_info=error)
+
+    assert character not in text.getvalue()
+    assert text.getvalue().count("tea") == 6
+    assert text.getvalue().count("tea\\") >= 5  # splitlines() makes a blank of some
+
+
+def test_character_that_moves_the_cursor_is_escaped_in_json_too(lines: io.StringIO) -> None:
+    LOG.error("request_failed", error=ValueError("tea\x1b[2J\u202e"))
+
+    assert json.loads(lines.getvalue())["trace"] == ["ValueError: tea\x1b[2J\u202e"]
+    assert r"tea\u001b[2J\u202e" in lines.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("level", "events"),
+    [("info", ["one", "two", "three"]), ("warning", ["two", "three"]), ("error", ["three"])],
+)
+def test_what_is_below_the_level_is_left_out_ours_and_others(
+    capsys: pytest.CaptureFixture[str], level: str, events: list[str]
+) -> None:
+    logs.configure("json", level=level)
+
+    LOG.info("one")
+    LOG.warning("two")
+    LOG.error("three")
+    library = logging.getLogger("library")
+    library.info("one")
+    library.warning("two")
+    library.error("three")
+
+    seen = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert seen == [*events, *(f"library: {event}" for event in events)]
+
+
 def test_warning_shows_the_message_of_an_error_only(text: io.StringIO) -> None:
     LOG.warning("wake_up_failed", error=failing())
 

@@ -81,6 +81,7 @@ def test_worker_has_settings_within_their_ranges_or_names_the_wrong_one(environm
         assert config.timeout_seconds is None or 0.01 <= config.timeout_seconds <= 86_400
         assert 1 <= config.handler_connections <= min(10, config.concurrency)
         assert config.log_format in {"text", "json"}
+        assert config.log_level in {"info", "warning", "error"}
         assert config.handler is None or config.handler.strip()
 
 
@@ -94,6 +95,7 @@ def test_api_has_settings_within_their_ranges_or_names_the_wrong_one(environment
         assert config.host.strip()
         assert 0 <= config.simulated_seconds <= 86_400
         assert config.log_format in {"text", "json"}
+        assert config.log_level in {"info", "warning", "error"}
 
 
 @FUZZ

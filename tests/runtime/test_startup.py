@@ -164,6 +164,7 @@ def test_host_that_is_away_is_waited_for_though_another_lets_the_program_not_in(
             1,
             "the database is unavailable: QueryCanceled: slow",
         ),
+        (StartError("tea\x1b[2J\rmilk"), 1, r"tea\u001b[2J\rmilk"),
         (
             AccessDeniedError("no such role"),
             1,

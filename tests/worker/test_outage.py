@@ -114,3 +114,43 @@ def test_server_restarted_in_the_middle_of_long_handlers_moves_no_order(
         assert queue.all("SELECT DISTINCT attempt FROM orders") == [(1,)]
         assert queue.one("SELECT count(*) FROM attempts") == 0
     assert len(notes("begun")) == len(notes("ended")) == 8
+
+
+FULL = """
+CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql
+AS $$ BEGIN RAISE disk_full USING MESSAGE = 'could not extend file "base/1/2"'; END $$;
+CREATE TRIGGER full_disk BEFORE UPDATE ON orders EXECUTE FUNCTION full_disk();
+CREATE TRIGGER full_disk BEFORE UPDATE ON workers EXECUTE FUNCTION full_disk();
+"""
+
+
+def test_full_disk_is_called_one_and_no_lost_connection(
+    start_worker: StartWorker, queue: Queue, wait_until: Callable[..., Any]
+) -> None:
+    worker = start_worker(ORDERS_LEASE_SECONDS=30)
+    queue.connection.execute(FULL)
+    order_id = queue.submit_one()
+
+    wait_until(lambda: "worker_unhealthy" in worker.log)
+    queue.connection.execute("DROP FUNCTION full_disk CASCADE")
+    queue.until(order_id, "completed")
+
+    assert "connection_lost" not in worker.log
+    assert "reasons=database_full detail" in worker.log
+    assert "chore_refused" not in worker.log
+    assert "WARNING statement_failed" in worker.log
+    assert 'connection=dispatcher error="DatabaseFullError: DiskFull: could not extend file' in worker.log
+    wait_until(lambda: "INFO statements_succeed" in worker.log)
+
+
+def test_level_of_the_log_is_a_setting(start_worker: StartWorker, queue: Queue) -> None:
+    worker = start_worker(
+        "def handle(order, context): raise ValueError", ORDERS_LOG_LEVEL="error", ORDERS_MAX_ATTEMPTS=1
+    )
+
+    queue.until(queue.submit_one(), "failed")
+
+    assert worker.stop() == 0
+    assert "ERROR handler_raised" in worker.log
+    assert "INFO" not in worker.log
+    assert "WARNING" not in worker.log

@@ -131,6 +131,27 @@ def test_database_that_answers_no_thread_is_one_ailment_and_not_one_each(patient
     assert "connection refused" in patient.logged
 
 
+@pytest.mark.parametrize(
+    ("error", "reasons"),
+    [
+        (psycopg.errors.DiskFull("could not extend file"), ["database_full"]),
+        (
+            psycopg.errors.QueryCanceled("statement timeout"),
+            ["exchange_stalled", "heartbeat_lost", "housekeeping_lost"],
+        ),
+    ],
+)
+def test_database_that_answers_every_thread_with_an_error_is_not_away(
+    patient: Patient, error: psycopg.Error, reasons: list[str]
+) -> None:
+    for _ in range(80):
+        for name in THREADS:
+            patient.watchdogs[name].fail(driver_errors.translated(error, closed=False))
+        patient.lives(0.5, without=THREADS)
+
+    assert patient.reasons == reasons
+
+
 def test_busy_worker_whose_other_threads_get_no_answer_says_that_the_database_is_away(
     patient: Patient,
 ) -> None:
