@@ -11,7 +11,7 @@ from schema.embedded import client, dump, locate
 from schema.embedded import restore as restoring
 from schema.embedded.server import Server
 from schema.errors import SettingError, StatementRefusedError
-from schema.intake.progress import shown as show_path
+from schema.intake.files import shown as show_path
 from schema.queue import tally
 from schema.runtime import settings
 from schema.runtime.connection import Connection

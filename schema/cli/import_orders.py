@@ -11,7 +11,8 @@ from schema.cli import session
 from schema.cli.terminal import Answer, answering, example
 from schema.errors import StartError
 from schema.intake import files, importer
-from schema.intake.progress import Imported, shown
+from schema.intake.files import shown
+from schema.intake.progress import Imported
 from schema.queue import wake
 
 _BAR_WIDTH = 30
@@ -33,9 +34,17 @@ _FORMAT = click.Choice([form.value for form in files.Format])
 @click.argument("file", type=_PATH)
 @click.option("--format", "kind", type=_FORMAT, help="What it is, whatever its name.")
 @click.option("--rejected", type=_PATH, metavar="FILE", help="Where bad lines go (FILE.rejected.ndjson).")
+@click.option(
+    "--max-rejected",
+    type=click.IntRange(min=0),
+    default=importer.MAX_REJECTS,
+    show_default=True,
+    metavar="N",
+    help="Stop beyond so many bad lines.",
+)
 @click.option("--again", is_flag=True, help="Place the orders of a known file once more.")
 @answering
-def import_(file: Path, *, kind: str | None, rejected: Path | None, again: bool) -> Answer:
+def import_(file: Path, *, kind: str | None, rejected: Path | None, max_rejected: int, again: bool) -> Answer:
     """Place the orders of a file.
 
     FILE is NDJSON (.ndjson, .jsonl) or CSV (.csv). An import that was stopped goes on where it was when the
@@ -53,10 +62,16 @@ def import_(file: Path, *, kind: str | None, rejected: Path | None, again: bool)
 
         try:
             done = importer.import_file(
-                connection, file, kind=form, rejects_path=rejects, again=again, on_chunk=on_chunk
+                connection,
+                file,
+                kind=form,
+                rejects_path=rejects,
+                again=again,
+                max_rejects=max_rejected,
+                on_chunk=on_chunk,
             )
         except OSError as error:
-            raise StartError(f"{error.filename or rejects}: {error.strerror or error}") from error
+            raise StartError(f"{shown(file)}: {error.strerror or error}") from error
         finally:
             progress.end()
     known = progress.last is None and done.offset.line > 0

@@ -4,7 +4,9 @@ Two formats: NDJSON, an order as `POST /orders` takes it on each line; and CSV (
 names the columns `user_id`, `item_ids` (a JSON array in its cell) and `total_amount`, in any order.
 """
 
+import codecs
 import csv
+import os
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -54,6 +56,11 @@ class UnreadableFileError(StartError):
     """The file as a whole is not one of orders."""
 
 
+def shown(path: Path) -> str:
+    """Return a path as text that can be stored and printed, whatever bytes it has."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
 def format_of(path: Path) -> Format:
     """Tell a file's format by the end of its name; raise `UnreadableFileError` if that tells nothing."""
     try:
@@ -64,11 +71,27 @@ def format_of(path: Path) -> Format:
         ) from None
 
 
+_FOREIGN = {
+    (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE): "is UTF-32",
+    (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE): "is UTF-16",
+    tuple(f"{character}\0".encode() for character in '{u"it'): "looks like UTF-16",
+    (b"PK\x03\x04",): "is a ZIP archive, as an Excel workbook is",
+    (b"\x1f\x8b",): "is compressed by gzip",
+}
+"""What a file begins with that is no text in UTF-8, and what that is. Of UTF-16 without a mark the first
+character is a brace, or one of those that a header of ours can begin with."""
+
+
 def read(file: BinaryIO, kind: Format, *, start: Offset, end: int = sys.maxsize) -> Iterator[Entry]:
     """Yield what stands in `file` from `start`, the end of an earlier entry or `Offset()`, to the byte `end`.
 
-    Blank lines are no entries.
+    Blank lines are no entries. Raises `UnreadableFileError` for what is another kind of file.
     """
+    file.seek(0)
+    beginning = file.read(4)
+    for signs, found in _FOREIGN.items():
+        if beginning.startswith(signs):
+            raise UnreadableFileError(f"the file {found}: save it as UTF-8 text, {kind.upper()}")
     if kind is Format.NDJSON:
         return _read_ndjson(_Lines(file, start, end=end))
     return _read_csv(file, start, end=end)
@@ -127,11 +150,16 @@ def _whole(line: bytes) -> bytes:
 def _read_csv(file: BinaryIO, start: Offset, *, end: int) -> Iterator[Entry]:
     header = _Records(_Lines(file, Offset(), end=end))
     try:
-        names = next(header, [])
-    except (csv.Error, _EntryError):
-        names = []
+        names, found = next(header, []), ""
+    except csv.Error:
+        names, found = [], ""
+    except _EntryError as error:
+        names, found = [], str(error)
     if sorted(names) != sorted(_COLUMNS):
-        raise UnreadableFileError(f"the first line of the file has to name the columns {','.join(_COLUMNS)}")
+        found = found or _found_in_header(b"".join(header.source))
+        raise UnreadableFileError(
+            f"the first line of the file has to name the columns {','.join(_COLUMNS)}: {found}"
+        )
     records = _Records(_Lines(file, max(start, header.lines.offset), end=end))
     while True:
         order, reason = None, ""
@@ -144,6 +172,21 @@ def _read_csv(file: BinaryIO, start: Offset, *, end: int) -> Iterator[Entry]:
             reason = str(error)
         if order or reason:
             yield Entry(records.first_line, b"".join(records.source), records.lines.offset, order, reason)
+
+
+def _found_in_header(line: bytes) -> str:
+    """Say what a first line is that does not name the columns."""
+    text = line[:_SHOWN].decode("utf-8-sig", errors="replace").strip()
+    if text.lower().startswith("sep="):
+        return f"it is Excel's {text!r}; remove it, and separate the cells by commas"
+    for separator, name in _SEPARATORS.items():
+        if sorted(cell.strip('"') for cell in text.split(separator)) == sorted(_COLUMNS):
+            return f"its cells are separated by {name}, not by commas"
+    return f"it is {text!r}" if text else "it is empty"
+
+
+_SHOWN = 200
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def _row(names: list[str], cells: list[str]) -> dict[str, str]:

@@ -1,16 +1,19 @@
 """Import a file of orders in chunks. Each commits together with its offset, so that no order comes twice."""
 
+import errno
 import fcntl
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
+from typing import NamedTuple
 
-from schema.errors import OrderNotTakenError, OrdersError, StatementRefusedError
-from schema.intake.files import Entry, Format, Offset, read
-from schema.intake.progress import Imported, ImportedElsewhereError, ImportStateError, advance, begin, shown
+from schema.errors import OrderNotTakenError, OrdersError, StartError, StatementRefusedError
+from schema.intake.files import Entry, Format, Offset, read, shown
+from schema.intake.progress import Imported, ImportedElsewhereError, ImportStateError, advance, begin
 from schema.intake.rejected import Rejects
 from schema.order import NewOrder
 from schema.queue import batch
@@ -19,6 +22,9 @@ from schema.uuid7 import Series
 
 REPLY_SECONDS = 600
 """How long the database may take for a chunk. Give the connection as long."""
+
+MAX_REJECTS = 10_000
+"""Entries that an import rejects at most, unless told otherwise."""
 
 CHUNK_ORDERS = 10_000
 CHUNK_BYTES = 16 * 1024 * 1024
@@ -29,8 +35,24 @@ https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
 
+class TooManyRejectsError(StartError):
+    """So many entries are no orders that the file is probably not what was meant."""
+
+    def __init__(self, path: Path, done: Imported) -> None:
+        super().__init__(
+            f"{shown(path)}: {done.rejected:,} entries up to line {done.offset.line:,} are no orders, so the"
+            f" import stops, {done.placed:,} orders placed: to go on, give the same command with a larger"
+            " --max-rejected"
+        )
+
+
 class _RefusedError(OrdersError):
     """The database refuses a row of a chunk."""
+
+
+class _Sizes(NamedTuple):
+    orders: int
+    rejects: int
 
 
 def import_file(
@@ -40,6 +62,7 @@ def import_file(
     kind: Format,
     rejects_path: Path,
     again: bool = False,
+    max_rejects: int = MAX_REJECTS,
     chunk_orders: int = CHUNK_ORDERS,
     on_chunk: Callable[[Imported], None],
 ) -> Imported:
@@ -49,20 +72,24 @@ def import_file(
     `again`. Entries that are no orders, or that the database refuses, go to `rejects_path`. `on_chunk` is
     called after each commit.
 
+    With more than `max_rejects` of these, over all its runs, it stops: `TooManyRejectsError`.
+
     Raises `progress.ImportStateError`, also if the file is changed meanwhile, `files.UnreadableFileError`,
     `rejected.RejectsInTheWayError`, or `DatabaseError`. What was committed by then stays placed.
     """
-    with path.open("rb") as file:
+    with open(path, "rb", opener=_open) as file:
         _lock(file, path)
         sha256 = _hash(file)
         done = begin(connection, sha256, path, again=again)
         if done.finished:
             return done
         with Rejects(rejects_path, keep_bytes=done.rejected_bytes) as rejects:
-            chunks = _chunks(connection, file, kind, done, sha256=sha256, rejects=rejects, most=chunk_orders)
-            for now in chunks:
+            sizes = _Sizes(orders=chunk_orders, rejects=max_rejects)
+            for now in _chunks(connection, file, kind, done, sha256=sha256, rejects=rejects, most=sizes):
                 done = now
                 on_chunk(now)
+            if done.rejected > max_rejects:
+                raise TooManyRejectsError(path, done)
         if _hash(file) != sha256:
             raise ImportStateError(f"{shown(path)} was changed while it was imported: put it back as it was")
         finished = replace(done, finished=True)
@@ -70,14 +97,29 @@ def import_file(
         return finished
 
 
+def _open(path: str, flags: int) -> int:
+    """Open a file without waiting, as for somebody who writes to a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _lock(file: BufferedReader, path: Path) -> None:
-    """Keep other imports off the file until it is closed."""
-    if not file.seekable():
+    """Keep other imports off the file until it is closed, where the file system can.
+
+    NFS locks only what is open for writing. There, too, no order comes twice: `progress.advance` sees to it.
+    """
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         raise ImportStateError(f"{shown(path)} can be read only once: save it as a file first")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise ImportedElsewhereError from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+"""What file systems say that have no such locks."""
 
 
 def _hash(file: BufferedReader) -> bytes:
@@ -93,14 +135,15 @@ def _chunks(
     *,
     sha256: bytes,
     rejects: Rejects,
-    most: int,
+    most: _Sizes,
 ) -> Iterator[Imported]:
-    """Place one chunk after another, up to `most` orders each; yield how far that is after each commit."""
+    """Place one chunk after another; yield how far that is after each commit. Ends beyond `most.rejects`."""
     # What is appended meanwhile is not in the hash.
     end = file.seek(0, os.SEEK_END)
-    size, refusal = most, ""
-    while True:
-        chunk = _Chunk(read(file, kind, start=done.offset, end=end), most=size, refusal=refusal)
+    size, refusal = most.orders, ""
+    while done.rejected <= most.rejects:
+        sizes = _Sizes(orders=size, rejects=most.rejects - done.rejected)
+        chunk = _Chunk(read(file, kind, start=done.offset, end=end), most=sizes, refusal=refusal)
         try:
             now = _place(connection, chunk, done, sha256=sha256, rejects=rejects)
         except _RefusedError as error:
@@ -111,13 +154,16 @@ def _chunks(
             return
         done = now
         yield done
-        size, refusal = min(2 * size, most), ""
+        size, refusal = min(2 * size, most.orders), ""
 
 
 class _Chunk:
-    """The next entries of a file, up to `most` orders. With a `refusal` the first of these is refused."""
+    """The next entries of a file, up to `most.orders` orders and the first reject beyond `most.rejects`.
 
-    def __init__(self, entries: Iterator[Entry], *, most: int, refusal: str) -> None:
+    With a `refusal` the first order is refused.
+    """
+
+    def __init__(self, entries: Iterator[Entry], *, most: _Sizes, refusal: str) -> None:
         self._entries = entries
         self._most = most
         self._refusal = refusal
@@ -139,7 +185,8 @@ class _Chunk:
             else:
                 self.placed += 1
                 yield entry.order
-            if self.placed >= self._most or len(self.rejects) >= CHUNK_ORDERS or size >= CHUNK_BYTES:
+            enough = min(self._most.rejects + 1, CHUNK_ORDERS)
+            if self.placed >= self._most.orders or len(self.rejects) >= enough or size >= CHUNK_BYTES:
                 return
 
 

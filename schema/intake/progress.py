@@ -1,11 +1,10 @@
 """How far each file was imported, in the table `imports`. A file is known by its content."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from schema.errors import StartError
-from schema.intake.files import Offset
+from schema.intake.files import Offset, shown
 from schema.runtime.connection import Connection
 
 
@@ -103,11 +102,6 @@ def begin(connection: Connection, sha256: bytes, path: Path, *, again: bool) -> 
         connection.execute(_ANEW, names)
     line, position, *rest = connection.one(_STATE, names)
     return Imported(Offset(line, position), *rest)
-
-
-def shown(path: Path) -> str:
-    """Return a path as text that can be stored and printed, whatever bytes it has."""
-    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def advance(connection: Connection, done: Imported, now: Imported, *, sha256: bytes) -> None:

@@ -1,41 +1,52 @@
 """The file of what an import rejected: one JSON object a line, with `line`, `reason` and `text`."""
 
+import errno
 import json
 import os
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from schema.errors import StartError
-from schema.intake.files import Entry
+from schema.intake.files import Entry, shown
 
 
 class RejectsInTheWayError(StartError):
     """The file can't be written without harm to what is there."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} is there already: move it away, or name another file with --rejected")
+        super().__init__(
+            f"{shown(path)} is there already: move it away, or name another file with --rejected"
+        )
 
 
 class Rejects:
     """Writes to `path`, which is made when there is something to write.
 
     `keep_bytes` of it are from before; what is beyond was written for a chunk that was not committed, and is
-    cut off. Raises `RejectsInTheWayError` if nothing is from before and something is there.
+    cut off. Raises `RejectsInTheWayError` if nothing is from before and something is there, and for a link or
+    what else is no file: another user may have put it there. What can't be written raises `StartError`.
     """
 
     def __init__(self, path: Path, *, keep_bytes: int) -> None:
-        size = path.stat().st_size if path.exists() else 0
-        if (path.exists() and not path.is_file()) or (size and not keep_bytes):
-            raise RejectsInTheWayError(path)
         self._path = path
-        self._size = min(keep_bytes, size)
+        self._size = 0
         self._file: BinaryIO | None = None
+        if not os.path.lexists(path):
+            return
+        if not keep_bytes:
+            raise RejectsInTheWayError(path)
+        with self._naming_itself():
+            self._file = self._open(os.O_APPEND)
+            self._size = min(keep_bytes, os.fstat(self._file.fileno()).st_size)
 
     def __enter__(self) -> Self:
         """Cut off what is too much."""
-        if self._size:
-            os.truncate(self._path, self._size)
+        if self._file is not None:
+            with self._naming_itself():
+                self._file.truncate(self._size)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,12 +58,36 @@ class Rejects:
         """Write them durably; return the file's length."""
         lines = b"".join(map(_line, rejects))
         if lines:
-            if self._file is None:
-                self._file = self._path.open("ab")
-            self._size += self._file.write(lines)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            with self._naming_itself():
+                if self._file is None:
+                    self._file = self._open(os.O_APPEND | os.O_CREAT | os.O_EXCL)
+                self._size += self._file.write(lines)
+                self._file.flush()
+                os.fsync(self._file.fileno())
         return self._size
+
+    def _open(self, flags: int) -> BinaryIO:
+        """Open the file itself: no link is followed, and no reader of a pipe is waited for."""
+        number = os.open(
+            self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, 0o666
+        )
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            os.close(number)
+            raise RejectsInTheWayError(self._path)
+        return os.fdopen(number, "ab")
+
+    @contextmanager
+    def _naming_itself(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                raise RejectsInTheWayError(self._path) from error
+            raise StartError(f"{shown(self._path)}: {error.strerror or error}") from error
+
+
+_NO_FILE = (errno.EEXIST, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR)
+"""What is said of a link (two systems, two words), of a pipe without a reader, and of a folder."""
 
 
 def _line(reject: Entry) -> bytes:

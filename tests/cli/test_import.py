@@ -16,6 +16,7 @@ import pytest
 from schema.intake.files import Format
 from schema.intake.importer import import_file
 from schema.intake.progress import Imported, ImportStateError
+from schema.intake.rejected import RejectsInTheWayError
 from schema.runtime.connection import Connection
 
 ORDERS = [sys.executable, "-c", "import sys; from schema.cli.main import main; sys.exit(main())", "import"]
@@ -320,6 +321,124 @@ def test_file_that_can_be_read_only_once_is_refused(database_url: str) -> None:
     done = run("/dev/stdin", "--format", "ndjson", url=database_url, status=1)
 
     assert "/dev/stdin can be read only once" in done.stderr
+
+
+def test_pipe_is_refused_and_not_waited_for(tmp_path: Path, database_url: str) -> None:
+    pipe = tmp_path / "orders.ndjson"
+    os.mkfifo(pipe)
+
+    done = run(pipe, url=database_url, status=1)
+
+    assert f"{pipe} can be read only once" in done.stderr
+
+
+@pytest.mark.parametrize("what", ["link", "link to nowhere", "empty file", "pipe", "folder"])
+def test_nothing_that_lies_where_the_rejects_go_is_written_to(
+    file: Path, tmp_path: Path, database_url: str, connection: Connection, what: str
+) -> None:
+    rejects, victim = file.with_name(file.name + ".rejected.ndjson"), tmp_path / "victim"
+    if what == "link":
+        victim.touch()
+    make: dict[str, Callable[[], None]] = {
+        "link": lambda: rejects.symlink_to(victim),
+        "link to nowhere": lambda: rejects.symlink_to(victim),
+        "empty file": rejects.touch,
+        "pipe": lambda: os.mkfifo(rejects),
+        "folder": rejects.mkdir,
+    }
+    make[what]()
+
+    done = run(file, url=database_url, status=1)
+
+    assert f"{rejects} is there already: move it away" in done.stderr
+    assert not victim.exists() or victim.read_text() == ""
+    assert users(connection) == []
+
+
+@pytest.mark.parametrize("what", ["link", "pipe"])
+def test_nothing_that_has_taken_the_place_of_the_rejects_is_written_to(
+    file: Path, tmp_path: Path, connection: Connection, what: str
+) -> None:
+    rejects, victim = file.with_name(file.name + ".rejected.ndjson"), tmp_path / "victim"
+    with pytest.raises(StopError):
+        do(connection, file, on_chunk=stop_after(1))
+    victim.write_text("somebody's words, which are longer than what was rejected " * 9)
+    rejects.unlink()
+    rejects.symlink_to(victim) if what == "link" else os.mkfifo(rejects)
+
+    with pytest.raises(RejectsInTheWayError):
+        do(connection, file)
+
+    assert victim.read_text() == "somebody's words, which are longer than what was rejected " * 9
+
+
+def test_link_that_is_laid_meanwhile_is_not_written_to(
+    file: Path, tmp_path: Path, connection: Connection
+) -> None:
+    rejects, victim = file.with_name(file.name + ".rejected.ndjson"), tmp_path / "victim"
+    file.write_text(line("user 1") + line("user 2") + "oops\n")
+
+    with pytest.raises(RejectsInTheWayError):
+        do(connection, file, on_chunk=lambda _: rejects.symlink_to(victim))
+
+    assert not victim.exists()
+    assert users(connection) == ["user 1", "user 2"]
+
+
+def test_import_stops_beyond_so_many_rejects_and_goes_on_when_more_are_allowed(
+    tmp_path: Path, database_url: str, connection: Connection
+) -> None:
+    file = tmp_path / "a.ndjson"
+    file.write_text(line("user 1") + "x\n" * 30_000 + line("user 2"))
+
+    stopped = run(file, url=database_url, status=1)
+    again = run(file, url=database_url, status=1)
+
+    words = f"{file}: 10,001 entries up to line 10,002 are no orders, so the import stops, 1 orders placed: "
+    assert stopped.stderr.splitlines()[-1].startswith(words)
+    assert again.stderr.splitlines()[-1].startswith(words)
+    assert len(rejected(file)) == 10_001
+
+    file.write_text(line("user 3") + "x\n" * 3 + line("user 4"))
+    file.with_name(file.name + ".rejected.ndjson").unlink()
+    run(file, "--again", "--max-rejected", "2", url=database_url, status=1)
+    assert len(rejected(file)) == 3
+    assert (
+        "2 orders placed, 3 lines rejected"
+        in run(file, "--max-rejected", 3, url=database_url, status=1).stdout
+    )
+    assert users(connection) == ["user 1", "user 3", "user 4"]
+
+
+NO_LOCKS = """
+#include <errno.h>
+int flock(int file, int operation) { errno = EBADF; return -1; }
+"""
+
+
+@pytest.mark.needs("gcc")
+def test_file_that_can_not_be_locked_as_on_nfs_is_imported(
+    file: Path, tmp_path: Path, database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nfs.c").write_text(NO_LOCKS)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / "nfs.so", tmp_path / "nfs.c"], check=True)
+    monkeypatch.setenv("LD_PRELOAD", str(tmp_path / "nfs.so"))
+
+    run(file, url=database_url, status=1)
+
+    assert users(connection) == ["user 1", "user 2", "user 3"]
+
+
+def test_file_that_can_not_be_read_is_named_and_so_are_rejects_that_can_not_be_written(
+    file: Path, tmp_path: Path, database_url: str
+) -> None:
+    absent = run(tmp_path / "absent.ndjson", url=database_url, status=1)
+    folder = run(tmp_path, "--format", "csv", url=database_url, status=1)
+    unwritable = run(file, "--rejected", tmp_path / "no" / "such", url=database_url, status=1)
+
+    assert absent.stderr == f"{tmp_path / 'absent.ndjson'}: No such file or directory\n"
+    assert folder.stderr == f"{tmp_path}: Is a directory\n"
+    assert unwritable.stderr == f"{tmp_path / 'no' / 'such'}: No such file or directory\n"
 
 
 def test_path_may_have_any_bytes(tmp_path: Path, database_url: str) -> None:

@@ -171,3 +171,45 @@ def test_reading_goes_on_at_the_end_of_any_entry(text: bytes, kind: Format) -> N
 
     for number, entry in enumerate(found):
         assert list(read(io.BytesIO(text), kind, start=entry.end)) == found[number + 1 :]
+
+
+@pytest.mark.parametrize("kind", Format)
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("user_id\n".encode("utf-16"), "is UTF-16"),
+        ("\ufeff{}".encode("utf-16-be"), "is UTF-16"),
+        ("user_id\n".encode("utf-16-le"), "looks like UTF-16"),
+        ("{}".encode("utf-16-le"), "looks like UTF-16"),
+        ("{}".encode("utf-32"), "is UTF-32"),
+        (b"PK\x03\x04\x14\x00", "is a ZIP archive, as an Excel workbook is"),
+        (b"\x1f\x8b\x08\x00", "is compressed by gzip"),
+    ],
+)
+def test_file_that_is_no_text_is_refused_as_what_it_is(text: bytes, found: str, kind: Format) -> None:
+    with pytest.raises(UnreadableFileError, match=f"the file {found}: save it as UTF-8 text, {kind.upper()}"):
+        entries(text, kind)
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        (b"user_id;item_ids;total_amount\n", "its cells are separated by semicolons, not by commas"),
+        (b"\xef\xbb\xbfuser_id;total_amount;item_ids\r\n", "its cells are separated by semicolons"),
+        (b"user_id\titem_ids\ttotal_amount\n", "its cells are separated by tabs"),
+        (b'"user_id"|"item_ids"|"total_amount"\n', "its cells are separated by bars"),
+        (b"sep=;\nuser_id;item_ids;total_amount\n", "it is Excel's 'sep=;'; remove it"),
+        (b"SEP=,\nuser_id,item_ids,total_amount\n", "it is Excel's 'SEP=,'; remove it"),
+        (b"User ID,Items,Total\n", "it is 'User ID,Items,Total'"),
+        (b"ada,tea,3\n" * 9, "it is 'ada,tea,3'"),
+        (b"kund\xe9,item_ids,total_amount\n", "the line is not UTF-8 (byte 4)"),
+        (b"", "it is empty"),
+        (b"x" * 3000 + b"\n", "it is '" + "x" * 200 + "'"),
+    ],
+)
+def test_first_line_that_names_no_columns_is_refused_with_what_it_is(header: bytes, found: str) -> None:
+    with pytest.raises(UnreadableFileError) as raised:
+        entries(header, Format.CSV)
+
+    assert "has to name the columns user_id,item_ids,total_amount: " in str(raised.value)
+    assert found in str(raised.value)
