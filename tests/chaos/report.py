@@ -3,20 +3,20 @@
 import json
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import Any
 
 import psycopg
 
 from tests.chaos.clients import Record
-from tests.chaos.evidence import Evidence, Kind
+from tests.chaos.evidence import Breach, Evidence, Kind
 from tests.chaos.rescues import Cause, Rescue
 from tests.chaos.settings import ChaosSettings
 from tests.chaos.verdict import Findings
 
 SHOWN = 20
-"""Breaches that are listed at most; all are counted."""
+"""Breaches of one promise that are listed at most; all are counted."""
 
 
 def report(
@@ -37,9 +37,18 @@ def report(
         "breach_count": len(findings.breaches),
         "breaches": [
             {"promise": each.promise, "order_id": str(each.order_id), "words": each.words}
-            for each in findings.breaches[:SHOWN]
+            for each in _listed(findings.breaches)
         ],
     }
+
+
+def _listed(breaches: Sequence[Breach]) -> Iterator[Breach]:
+    """Leave out those beyond the first `SHOWN` of their promise: many of one may not hide the others."""
+    listed: Counter[str] = Counter()
+    for breach in breaches:
+        listed[breach.promise] += 1
+        if listed[breach.promise] <= SHOWN:
+            yield breach
 
 
 def _kept(evidence: Evidence, findings: Findings) -> dict[str, Any]:
