@@ -6,6 +6,9 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
+RESCUES_TOGETHER = 2
+"""After so many rescues in a row an order runs with nothing else in its worker process: it may kill it."""
+
 
 @dataclass(frozen=True, slots=True)
 class NewOrder:
@@ -32,7 +35,11 @@ class Fence(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """An order as its worker received it. `attempt` counts from 1; `seq` is its ticket."""
+    """An order as its worker received it.
+
+    `attempt` counts from 1; `seq` is its ticket. `rescues` counts the attempts right before this one, in a
+    row, whose workers died.
+    """
 
     order_id: UUID
     attempt: int
@@ -43,6 +50,12 @@ class Claim(NamedTuple):
     total_amount: Decimal
     created_at: datetime
     started_at: datetime
+    rescues: int = 0
+
+    @property
+    def runs_alone(self) -> bool:
+        """Whether nothing else may run in the worker process meanwhile."""
+        return self.rescues >= RESCUES_TOGETHER
 
     @property
     def fence(self) -> Fence:

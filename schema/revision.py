@@ -3,7 +3,7 @@
 from schema.errors import StartError, StatementRefusedError
 from schema.runtime.connection import Connection
 
-NEEDED = "0007"
+NEEDED = "0009"
 """The oldest revision that these programs can work with: the newest at their release."""
 
 

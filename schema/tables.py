@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from schema.order import RESCUES_TOGETHER
 from schema.states import ATTEMPTS_CEILING, Outcome, Status
 
 metadata = MetaData()
@@ -104,6 +105,11 @@ orders = Table(
         Computed("status = 'pending'", persisted=True),
         comment="Whether it can be claimed. Indexed instead of status, so that completing changes no index.",
     ),
+    Column(
+        "rescues",
+        Integer,
+        comment="Attempts in a row, its last too, whose workers died; null: none. From 2 on it runs alone.",
+    ),
     PrimaryKeyConstraint("order_id", name="orders_pkey"),
     CheckConstraint(_one_of("status", Status), name="orders_status_is_known"),
     CheckConstraint("char_length(user_id) BETWEEN 1 AND 255", name="orders_user_id_has_1_to_255_characters"),
@@ -153,6 +159,7 @@ orders = Table(
 
 Index("orders_line", orders.c.seq, postgresql_where=orders.c.in_line)
 Index("orders_returned", orders.c.seq, postgresql_where=text("in_line AND attempt > 0"))
+Index("orders_alone", orders.c.seq, postgresql_where=text(f"in_line AND rescues >= {RESCUES_TOGETHER}"))
 # Not `WHERE status = 'retrying'`: a column in an index's predicate costs every completion its HOT update.
 Index("orders_due", orders.c.retry_at, postgresql_where=orders.c.retry_at.is_not(None))
 Index("orders_started", orders.c.started_at, postgresql_where=orders.c.started_at.is_not(None))

@@ -78,7 +78,7 @@ class Exchanger:
             if self.claims.dead:
                 self._begin_anew(connection)
             if self._recover_at and time.monotonic() >= self._recover_at[0]:
-                self._recover_claims(connection, free=free())
+                self._recover_claims(connection, free)
             if self._was_refused:
                 self._write_singly(connection)
             else:
@@ -121,17 +121,17 @@ class Exchanger:
             attempt.abandon()
         _log.warning("worker_was_declared_dead", old_worker_id=old_id, dropped=len(dropped))
 
-    def _recover_claims(self, connection: Connection, *, free: int) -> None:
-        """Start what an exchange claimed whose answer was lost; release what no slot is free for."""
+    def _recover_claims(self, connection: Connection, free: Callable[[], int]) -> None:
+        """Start what an exchange claimed whose answer was lost; release what there is no room for."""
         held = self.claims.holding()
         since = self.claims.since
         claims = exchange.recover_claims(connection, held.worker_id, held=held.order_ids, since=since)
         self._recover_at.pop(0)
-        attempts = self._take(claims, at=since)
-        for attempt in attempts[:free]:
-            self.slots.start(attempt)
-        for attempt in attempts[free:]:
-            self.finished.end(attempt.ending(Outcome.RELEASED))
+        for attempt in self._take(claims, at=since):
+            if free() > 0 and self.slots.may_start(attempt.claim):
+                self.slots.start(attempt)
+            else:
+                self.finished.end(attempt.ending(Outcome.RELEASED))
         if claims:
             _log.warning("claims_recovered", count=len(claims))
 
@@ -159,6 +159,7 @@ class Exchanger:
             self.claims.worker_id,
             finished=finished,
             free=free,
+            idle=not self.slots.running,
             floor=self._floor.begin(),
             since=self.claims.since,
             max_attempts=self._settings.max_attempts,

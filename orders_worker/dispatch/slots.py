@@ -8,6 +8,7 @@ from queue import SimpleQueue
 
 from orders_worker.attempt.attempt import Attempt, Result
 from orders_worker.attempt.event_loop import EventLoop
+from schema.order import Claim
 
 Mailbox = SimpleQueue[tuple[Attempt, Result | None] | None]
 """Where `(attempt, what came of it)` arrives from a slot, and None, which wakes the dispatcher."""
@@ -31,8 +32,15 @@ class Slots:
 
     @property
     def free(self) -> int:
-        """How many attempts could start now."""
+        """How many attempts could start now: none beside one that runs alone."""
+        first = next(iter(self._running), None)
+        if first is not None and first.claim.runs_alone:
+            return 0
         return self.count - len(self._running)
+
+    def may_start(self, claim: Claim) -> bool:
+        """Tell whether there is room for it: an order that runs alone needs all slots empty."""
+        return self.free > 0 and not (claim.runs_alone and self._running)
 
     @property
     def running(self) -> list[Attempt]:

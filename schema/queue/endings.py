@@ -40,10 +40,14 @@ moved AS (
                             THEN LEAST(GREATEST(attempt_limit, orders.attempt), 2147483646) + 1
                             ELSE attempt_limit
                         END,
-        last_error = COALESCE(error, last_error)
+        last_error = COALESCE(error, last_error),
+        rescues = CASE outcome
+                      WHEN 'rescued' THEN LEAST(COALESCE(rescues, 0), orders.attempt) + 1
+                      WHEN 'released' THEN rescues
+                  END
     FROM held
     WHERE orders.order_id = held.order_id
-    RETURNING orders.order_id, orders.attempt, orders.status
+    RETURNING orders.order_id, orders.attempt, orders.status, rescues
 ),
 recorded AS (
     INSERT INTO attempts (order_id, attempt, worker_id, seq, queued_at, started_at, outcome, error)

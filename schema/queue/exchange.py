@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from schema.order import Claim, Fence
+from schema.order import RESCUES_TOGETHER, Claim, Fence
 from schema.queue import arrays
 from schema.runtime.connection import Connection
 
@@ -36,10 +36,13 @@ class Exchanged:
     suppressed: bool = False
 
 
+HANGS_AFTER_MINUTES = 10
+"""A worker with an older claim is in charge of nothing: what it runs may never end."""
+
 # One UPDATE moves both, each row by its own state: a second one would read and check all constraints again,
 # a sixth of the cost of an exchange of one. No joins: a generic plan nests loops, quadratic in the slots.
 # `IS TRUE` makes the pairs a hash table instead; `width_bucket` is a binary search in the tickets.
-EXCHANGE = """
+EXCHANGE = f"""
 WITH finished AS MATERIALIZED (
     SELECT order_id, attempt
     FROM unnest(%(order_ids)s::uuid[], %(attempts)s::integer[]) AS finished (order_id, attempt)
@@ -63,12 +66,43 @@ allowance AS MATERIALIZED (
     SELECT CASE WHEN alive AND NOT paused THEN %(free)s::bigint ELSE 0 END AS orders
     FROM now
 ),
+in_charge AS MATERIALIZED (
+    SELECT worker_id
+    FROM workers
+    WHERE dead_at IS NULL
+      AND oldest_claim_at > clock_timestamp() - INTERVAL '{HANGS_AFTER_MINUTES} minutes'
+    ORDER BY slots, worker_id
+    LIMIT 1
+),
+alone AS MATERIALIZED (
+    SELECT order_id, seq, clock_timestamp() AS at
+    FROM orders
+    WHERE in_line
+      AND rescues >= {RESCUES_TOGETHER}
+    ORDER BY seq
+    LIMIT (
+        SELECT CASE
+                   WHEN orders = 0 THEN 0
+                   WHEN %(idle)s THEN 1
+                   WHEN (SELECT seq
+                         FROM orders
+                         WHERE in_line
+                           AND rescues >= {RESCUES_TOGETHER}
+                         ORDER BY seq
+                         LIMIT 1) IS NULL THEN 0
+                   WHEN %(worker_id)s = (SELECT worker_id FROM in_charge) THEN 1
+                   ELSE 0
+               END
+        FROM allowance)
+    FOR NO KEY UPDATE SKIP LOCKED
+),
 below_floor AS MATERIALIZED (
     SELECT order_id, seq, clock_timestamp() AS at
     FROM orders
     WHERE in_line
       AND attempt > 0
-      AND seq < %(floor)s::bigint
+      AND COALESCE(rescues, 0) < {RESCUES_TOGETHER}
+      AND seq < LEAST(%(floor)s::bigint, (SELECT seq FROM alone))
     ORDER BY seq
     LIMIT (SELECT orders FROM allowance)
     FOR NO KEY UPDATE SKIP LOCKED
@@ -77,16 +111,23 @@ from_floor AS MATERIALIZED (
     SELECT order_id, seq, clock_timestamp() AS at
     FROM orders
     WHERE in_line
+      AND COALESCE(rescues, 0) < {RESCUES_TOGETHER}
       AND seq >= %(floor)s::bigint
+      AND seq < COALESCE((SELECT seq FROM alone), 9223372036854775807)
     ORDER BY seq
     LIMIT (SELECT orders FROM allowance) - (SELECT count(*) FROM below_floor)
     FOR NO KEY UPDATE SKIP LOCKED
 ),
-next AS MATERIALIZED (
+together AS MATERIALIZED (
     SELECT order_id, seq, at FROM below_floor
     UNION ALL
     SELECT order_id, seq, at FROM from_floor
     ORDER BY seq
+),
+next AS MATERIALIZED (
+    SELECT order_id, seq, at FROM together
+    UNION ALL
+    SELECT order_id, seq, at FROM alone WHERE %(idle)s AND NOT EXISTS (SELECT FROM together)
 ),
 moved AS (
     UPDATE orders
@@ -106,15 +147,15 @@ moved AS (
         finished_at = CASE WHEN NOT in_line THEN clock_timestamp() END
     WHERE order_id = ANY (ARRAY (SELECT order_id FROM held UNION ALL SELECT order_id FROM next))
     RETURNING order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, created_at, started_at,
-              status
+              rescues, status
 )
 SELECT order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, created_at, started_at,
-       'claimed' AS outcome
+       COALESCE(rescues, 0), 'claimed' AS outcome
 FROM moved
 WHERE status = 'processing'
   AND (order_id IN (SELECT order_id FROM next)) IS TRUE
 UNION ALL
-SELECT order_id, attempt, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+SELECT order_id, attempt, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        COALESCE (
            (SELECT CASE orders.status WHEN 'completed' THEN 'completed' ELSE 'busy' END
             FROM orders
@@ -126,7 +167,7 @@ SELECT order_id, attempt, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
 FROM finished
 WHERE (order_id, attempt) NOT IN (SELECT order_id, attempt FROM moved WHERE status = 'completed')
 UNION ALL
-SELECT NULL, NULL, NULL, (SELECT count(*) FROM next), NULL, NULL, NULL, at, NULL,
+SELECT NULL, NULL, NULL, (SELECT count(*) FROM next), NULL, NULL, NULL, at, NULL, NULL,
        CASE WHEN NOT alive THEN 'dead' WHEN paused THEN 'paused' ELSE 'alive' END
 FROM now
 """
@@ -138,11 +179,16 @@ def exchange(
     *,
     finished: Sequence[Fence],
     free: int,
+    idle: bool,
     floor: int,
     since: datetime,
     max_attempts: int,
 ) -> Exchanged:
     """Complete the `finished` claims of this worker and claim up to `free` pending orders by ticket.
+
+    An order that has to run alone is claimed by itself, and only by an `idle` worker, which runs nothing. So
+    an idle worker, and the one in charge of such orders, claim what is before it in line and nothing behind.
+    All others pass it.
 
     `floor` is a ticket: below it only orders that came back from an earlier attempt are looked for. `since`
     is the `at` of the worker's last exchange: no claim is dated before it, whatever the server's clock does
@@ -158,6 +204,7 @@ def exchange(
             "order_ids": arrays.of_uuids([fence.order_id for fence in finished]),
             "attempts": arrays.of_numbers([fence.attempt for fence in finished]),
             "free": free,
+            "idle": idle,
             "floor": floor,
             "since": since,
             "max_attempts": max_attempts,
@@ -169,7 +216,7 @@ def exchange(
 
 def _exchanged(rows: list[tuple[Any, ...]]) -> Exchanged:
     """Split the answer's rows by their last column. The last row is of the worker."""
-    *rest, (_, _, _, found, *_, at, _, state) = rows
+    *rest, (_, _, _, found, *_, at, _, _, state) = rows
     claimed: list[Claim] = []
     unclaimed: dict[str, set[Fence]] = {outcome: set() for outcome in _OUTCOMES}
     for *columns, outcome in rest:
@@ -193,7 +240,8 @@ _OUTCOMES = ("busy", "lost", "completed")
 
 
 RECOVER_CLAIMS = """
-SELECT order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, created_at, started_at
+SELECT order_id, attempt, attempt_limit, seq, user_id, item_ids, total_amount, created_at, started_at,
+       COALESCE(rescues, 0)
 FROM orders
 WHERE started_at BETWEEN %(since)s AND 'infinity'
   AND worker_id = %(worker_id)s

@@ -7,6 +7,7 @@ complete, and in `orders` the last claim of each order.
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
+from schema.order import RESCUES_TOGETHER
 from schema.reports.verdict import DoubleStart, Evidence, Inversion, SharedTicket, Turn, Verdict
 from schema.runtime.connection import Connection
 
@@ -45,8 +46,9 @@ def check(connection: Connection, *, tolerance_seconds: float = 0.5) -> Verdict:
     """Read the whole record in one snapshot and judge it; nothing is written.
 
     An inversion is an order that had been in line for `tolerance_seconds` or more when one with a larger
-    ticket was claimed, and was claimed later or is in line still. What excuses one is not on record: that
-    somebody had the passed order's row locked, or that its insert was committed later than `queued_at`.
+    ticket was claimed, and was claimed later or is in line still. An order that waited to run alone may be
+    passed, and is counted apart. What else excuses one is not on record: that somebody had the passed order's
+    row locked, or that its insert was committed later than `queued_at`.
 
     `connection` must autocommit, and wait for a reply while a statement reads every order.
     """
@@ -54,25 +56,43 @@ def check(connection: Connection, *, tolerance_seconds: float = 0.5) -> Verdict:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         connection.execute(f"SET LOCAL statement_timeout = '{REPLY_SECONDS} s'")
         claims, orders, unjudged = connection.one(_COUNTS)
+        passed = list(_inversions(_turns(connection), timedelta(seconds=tolerance_seconds)))
+        inversions = [each for each in passed if not each.passed.runs_alone]
         return Verdict(
             claims=claims,
             orders=orders,
             unjudged=unjudged,
-            inversions=list(_inversions(_turns(connection), timedelta(seconds=tolerance_seconds))),
+            inversions=inversions,
+            passed_alone=len(passed) - len(inversions),
             double_starts=_double_starts(connection),
             shared_tickets=_shared_tickets(connection),
         )
 
 
 _TURNS = f"""
-WITH {_CLAIMS}
-SELECT order_id, seq, queued_at, started_at
-FROM claims
-WHERE {_IS_JUDGED}
-UNION ALL
-SELECT order_id, seq, queued_at, NULL
-FROM orders
-WHERE in_line
+WITH {_CLAIMS},
+turns AS (
+    SELECT order_id, attempt, seq, queued_at, started_at
+    FROM claims
+    WHERE {_IS_JUDGED}
+    UNION ALL
+    SELECT order_id, attempt + 1, seq, queued_at, NULL
+    FROM orders
+    WHERE in_line
+)
+SELECT order_id, seq, queued_at, started_at,
+       attempt > {RESCUES_TOGETHER} AND (
+           SELECT count(*) FILTER (WHERE outcome = 'rescued') = {RESCUES_TOGETHER}
+           FROM (
+               SELECT outcome
+               FROM attempts
+               WHERE attempts.order_id = turns.order_id
+                 AND attempts.attempt < turns.attempt
+                 AND outcome <> 'released'
+               ORDER BY attempt DESC
+               LIMIT {RESCUES_TOGETHER}
+           ) AS before)
+FROM turns
 ORDER BY started_at NULLS LAST, seq
 """
 

@@ -12,12 +12,16 @@ SHOWN = 20
 
 
 class Turn(NamedTuple):
-    """An order's time in line, by one ticket. `started_at` is its claim, None while it is in line."""
+    """An order's time in line, by one ticket. `started_at` is its claim, None while it is in line.
+
+    `runs_alone`: it waited for a worker process with nothing else in it, and might be passed.
+    """
 
     order_id: UUID
     seq: int
     queued_at: datetime
     started_at: datetime | None
+    runs_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class SharedTicket:
 class Verdict:
     """What the record shows: `claims` on record, `orders` there are, and all findings.
 
+    `passed_alone` turns in line were passed as they may be: the order was to run alone.
     `unjudged` claims lack their ticket or a time: made before revision 0002, imported, or changed by hand.
     They are left out of the search for inversions.
     """
@@ -84,6 +89,7 @@ class Verdict:
     orders: int
     unjudged: int
     inversions: list[Inversion]
+    passed_alone: int
     double_starts: list[DoubleStart]
     shared_tickets: list[SharedTicket]
 
@@ -101,6 +107,8 @@ class Verdict:
         )
         if self.unjudged:
             yield f"not judged: {self.unjudged:,} claims whose ticket or times are not on record"
+        if self.passed_alone:
+            yield f"passed while they waited to run alone, as they may be: {self.passed_alone:,} orders"
         for findings in (self.inversions, self.double_starts, self.shared_tickets):
             yield from map(str, findings[:SHOWN])
             if len(findings) > SHOWN:

@@ -64,6 +64,7 @@ def _kept(evidence: Evidence, findings: Findings) -> dict[str, Any]:
         "fcfs_inversions": len(line.inversions),
         "fcfs_passed_while_locked": line.locked,
         "fcfs_passed_while_committed_late": line.late,
+        "fcfs_passed_while_to_run_alone": line.verdict.passed_alone,
         "double_starts": len(line.verdict.double_starts),
     }
 

@@ -103,20 +103,34 @@ class QueueMachine(Agreement):
         self.foretell(at, Queue.submit, order_id)
         self.orders.append(order_id)
 
-    @call(weight=2, at=SESSION)
-    def register(self, at: str) -> None:
+    @call(weight=2, at=SESSION, slots=st.integers(1, 2))
+    def register(self, at: str, slots: int) -> None:
         if len(self.workers) == 8:
             return
         session = self.real.sessions[at]
-        registration = workers.register(session, host="", pid=1, slots=1, lease_seconds=LEASE_SECONDS)
-        assert registration == self.foretell(at, Queue.register, registration.worker_id, LEASE_SECONDS)
+        registration = workers.register(session, host="", pid=1, slots=slots, lease_seconds=LEASE_SECONDS)
+        foretold = self.foretell(at, Queue.register, registration.worker_id, slots, LEASE_SECONDS)
+        assert registration == foretold
         self.workers.append(registration.worker_id)
 
     # A worker, alive or dead
 
-    @call(weight=8, at=SESSION, worker=WORKER, free=st.integers(1, 3), floor=FLOOR, limit=st.integers(1, 3))
-    def claim_next(self, at: str, worker: int, free: int, floor: int, limit: int) -> None:
-        self._exchange(at, self.worker(worker), finished=[], free=free, floor=floor, max_attempts=limit)
+    @call(
+        weight=8,
+        at=SESSION,
+        worker=WORKER,
+        free=st.integers(1, 3),
+        idle=st.booleans(),
+        floor=FLOOR,
+        limit=st.integers(1, 3),
+    )
+    def claim_next(self, at: str, worker: int, free: int, floor: int, limit: int, *, idle: bool) -> None:
+        worker_id = self.worker(worker)
+        self._exchange(at, worker_id, finished=[], free=free, idle=idle, floor=floor, max_attempts=limit)
+
+    def claim_first(self, at: str) -> None:
+        """Claim something, where there is no claim yet."""
+        self.claim_next(at, 0, free=2, idle=True, floor=0, limit=2)
 
     @call(
         weight=8,
@@ -124,15 +138,18 @@ class QueueMachine(Agreement):
         holder=HOLDER,
         finished=st.lists(CLAIM, min_size=1, max_size=3),
         free=st.integers(0, 2),
+        idle=st.booleans(),
         floor=FLOOR,
     )
-    def exchange(self, at: str, holder: int | None, finished: list[int], free: int, floor: int) -> None:
+    def exchange(
+        self, at: str, holder: int | None, finished: list[int], free: int, floor: int, *, idle: bool
+    ) -> None:
         if not self.claims:
-            self.claim_next(at, 0, free=2, floor=0, limit=2)
+            self.claim_first(at)
             return
         worker_id, _ = self.use(finished[0], holder)
         fences = sorted({self.claim(number)[1] for number in finished})
-        self._exchange(at, worker_id, finished=fences, free=free, floor=floor, max_attempts=2)
+        self._exchange(at, worker_id, finished=fences, free=free, idle=idle, floor=floor, max_attempts=2)
 
     def _exchange(self, at: str, worker_id: str, **wanted: Any) -> None:
         since = self.moment("last exchange", worker_id)
@@ -149,7 +166,7 @@ class QueueMachine(Agreement):
     @call(weight=8, at=SESSION, holder=HOLDER, ended=st.lists(ENDING, min_size=1, max_size=3))
     def end(self, at: str, holder: int | None, ended: list[tuple[int, Outcome, str | None, float]]) -> None:
         if not self.claims:
-            self.claim_next(at, 0, free=2, floor=0, limit=2)
+            self.claim_first(at)
             return
         worker_id, _ = self.use(ended[0][0], holder)
         by_fence = {self.claim(number)[1]: (outcome, error, pause) for number, outcome, error, pause in ended}
@@ -160,7 +177,7 @@ class QueueMachine(Agreement):
     def complete(self, at: str, holder: int | None, claim: int) -> None:
         """Let a handler write and complete in a transaction, which stays open for a while."""
         if not self.claims:
-            self.claim_next(at, 0, free=2, floor=0, limit=2)
+            self.claim_first(at)
             return
         if self.models[at].open:
             self.commit(at)
@@ -174,7 +191,7 @@ class QueueMachine(Agreement):
     @call(weight=2, at=SESSION, holder=HOLDER, claim=CLAIM)
     def look(self, at: str, holder: int | None, claim: int) -> None:
         if not self.claims:
-            self.claim_next(at, 0, free=2, floor=0, limit=2)
+            self.claim_first(at)
             return
         worker_id, fence = self.use(claim, holder)
         self.agree(at, completion.claim_state, Queue.claim_state, worker_id, fence=fence)

@@ -16,14 +16,14 @@ def _call(name: str, **arguments: Any) -> Call:
 
 ARRIVALS = (
     _call("submit", at=ONE),
-    _call("register", at=ONE),
+    _call("register", at=ONE, slots=2),
     _call("submit", at=ONE),
-    _call("register", at=ONE),
+    _call("register", at=ONE, slots=1),
     _call("submit", at=ONE),
 )
 """Before everything else: three orders and two workers."""
 
-_CLAIM = {"worker": 0, "free": 3, "floor": 0, "limit": 2}
+_CLAIM = {"worker": 0, "free": 3, "idle": True, "floor": 0, "limit": 2}
 
 _REJECTED = (
     _call("claim_next", at=ONE, **_CLAIM),
@@ -65,6 +65,19 @@ PASTS = {
     "a worker died with all orders": (
         _call("claim_next", at=ONE, **_CLAIM),
         _call("leave", at=ONE, worker=0),
+    ),
+    "all orders were rescued twice in a row": (
+        *(
+            call
+            for worker in (0, 1)
+            for call in (
+                _call("claim_next", at=ONE, **_CLAIM | {"worker": worker, "limit": 3}),
+                _call("leave", at=ONE, worker=worker),
+                _call("sweep", at=ONE),
+            )
+        ),
+        _call("register", at=ONE, slots=2),
+        _call("register", at=ONE, slots=1),
     ),
     "two workers died long ago, and somebody has one's row locked": (
         _call("leave", at=ONE, worker=0),

@@ -36,18 +36,24 @@ class Queue(Workers):
         *,
         finished: Sequence[Fence],
         free: int,
+        idle: bool,
         floor: int,
         since: datetime,
         max_attempts: int,
     ) -> Exchanged:
         state = {fence: self.claim_state(worker_id, fence=fence) for fence in finished}
         alive, paused = self.is_alive(worker_id), self.paused_at is not None
-        line = self.in_line(floor)
+        line = self.in_line(floor) if alive and not paused else []
+        alone = self.next_alone(worker_id, idle=idle) if alive and not paused and free > 0 else None
         busy = {fence for fence in finished if not self.complete(worker_id, fence=fence)}
         claimed: list[Claim] = []
-        for order in line if alive and not paused else []:
+        for order in line:
+            if alone is not None and order.seq > alone.seq:
+                break
             if len(claimed) < free and self.take(order):
                 claimed.append(self.claim(order, worker_id, since=since, max_attempts=max_attempts))
+        if alone is not None and idle and not claimed:
+            claimed.append(self.claim(alone, worker_id, since=since, max_attempts=max_attempts))
         return Exchanged(
             claimed=claimed,
             busy={fence for fence in busy if state[fence] is ClaimState.HELD},
@@ -58,12 +64,23 @@ class Queue(Workers):
         )
 
     def in_line(self, floor: int) -> list[Order]:
-        """Return what can be claimed, by ticket: below the floor only what came back from an attempt."""
+        """Return what any worker may claim, by ticket: below the floor only what came back."""
+        return [
+            order
+            for order in self.pending()
+            if (order.seq >= floor or order.attempt > 0) and not order.runs_alone
+        ]
+
+    def next_alone(self, worker_id: str, *, idle: bool) -> Order | None:
+        """Return the order that this worker does not pass, for it is to run it alone."""
+        if not idle and not self.is_in_charge(worker_id):
+            return None
+        return next((order for order in self.pending() if order.runs_alone and self.take(order)), None)
+
+    def pending(self) -> list[Order]:
+        """Return what is in line, by ticket."""
         pending = [order for order in self.rows(Order) if order.status == Status.PENDING]
-        return sorted(
-            (order for order in pending if order.seq >= floor or order.attempt > 0),
-            key=lambda order: order.seq,
-        )
+        return sorted(pending, key=lambda order: order.seq)
 
     def claim(self, order: Order, worker_id: str, *, since: datetime, max_attempts: int) -> Claim:
         limit = order.attempt + max_attempts if order.attempt_limit is None else order.attempt_limit
@@ -151,6 +168,7 @@ class Queue(Workers):
                 retry_at=self.now + timedelta(seconds=retry_seconds) if status == Status.RETRYING else None,
                 attempt_limit=limit,
                 last_error=order.last_error if error is None else error,
+                rescues=_rescues(order, outcome),
             )
         )
         if self.find((order.order_id, order.attempt)) is None:
@@ -228,6 +246,7 @@ class Queue(Workers):
                 attempt=order.attempt,
                 attempt_limit=order.attempt + attempts,
                 last_error=order.last_error,
+                rescues=order.rescues,
             )
         )
 
@@ -293,6 +312,12 @@ def next_state(order: Order, outcome: Outcome) -> Status:
     return Status.PENDING if outcome == Outcome.RESCUED else Status.RETRYING
 
 
+def _rescues(order: Order, outcome: Outcome) -> int | None:
+    if outcome == Outcome.RESCUED:
+        return (order.rescues or 0) + 1
+    return order.rescues if outcome == Outcome.RELEASED else None
+
+
 def _claim(order: Order) -> Claim:
     assert order.attempt_limit is not None
     assert order.started_at is not None
@@ -306,4 +331,5 @@ def _claim(order: Order) -> Claim:
         total_amount=Decimal("1.00"),
         created_at=order.created_at,
         started_at=order.started_at,
+        rescues=order.rescues or 0,
     )

@@ -23,10 +23,15 @@ class Order(NamedTuple):
     retry_at: datetime | None = None
     cancel_requested_at: datetime | None = None
     last_error: str | None = None
+    rescues: int | None = None
 
     @property
     def key(self) -> UUID:
         return self.order_id
+
+    @property
+    def runs_alone(self) -> bool:
+        return (self.rescues or 0) >= 2
 
     @property
     def claim(self) -> tuple[UUID, int, str, int, datetime, datetime]:
@@ -60,6 +65,7 @@ class Attempt(NamedTuple):
 
 class Worker(NamedTuple):
     worker_id: str
+    slots: int
     lease_seconds: float
     heartbeat_at: datetime
     oldest_claim_at: datetime

@@ -11,19 +11,30 @@ from tests.model.rows import Session
 from tests.model.tables import Order, Switch, Worker
 
 SESSION_GRACE = timedelta(seconds=2)
+HANGS_AFTER = timedelta(minutes=10)
 PRUNED_AFTER = timedelta(days=1)
 
 
 class Workers(Session):
     """What one session sees of the workers, and does to them."""
 
-    def register(self, worker_id: str, lease_seconds: float) -> Registration:
-        self.write(Worker(worker_id, lease_seconds, heartbeat_at=self.now, oldest_claim_at=self.now))
+    def register(self, worker_id: str, slots: int, lease_seconds: float) -> Registration:
+        self.write(Worker(worker_id, slots, lease_seconds, heartbeat_at=self.now, oldest_claim_at=self.now))
         return Registration(worker_id, self.now)
 
     def is_alive(self, worker_id: str) -> bool:
         worker: Worker | None = self.find(worker_id)
         return worker is not None and worker.dead_at is None
+
+    def is_in_charge(self, worker_id: str) -> bool:
+        """Tell whether orders that run alone are this worker's to wait for."""
+        may_be = [
+            worker
+            for worker in self.rows(Worker)
+            if worker.dead_at is None and worker.oldest_claim_at > self.now - HANGS_AFTER
+        ]
+        first = min(may_be, key=lambda worker: (worker.slots, worker.worker_id), default=None)
+        return first is not None and first.worker_id == worker_id
 
     def hold_session(self, worker_id: str) -> bool:
         worker: Worker = self.find(worker_id)

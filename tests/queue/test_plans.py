@@ -93,6 +93,7 @@ TYPES = {
     "floor": "bigint",
     "free": "bigint",
     "held": "uuid[]",
+    "idle": "boolean",
     "key": "text",
     "limit": "bigint",
     "max_attempts": "integer",
@@ -107,7 +108,7 @@ TYPES = {
     "worker_id": "text",
 }
 
-CLAIM = {"orders_pkey", "orders_line", "orders_returned"}
+CLAIM = {"orders_pkey", "orders_line", "orders_returned", "orders_alone"}
 BY_KEY = {"orders_pkey"}
 BY_START = {"orders_started"}
 STATEMENTS: dict[str, tuple[str, set[str]]] = {
@@ -228,6 +229,7 @@ def open_loaded(url: str) -> Loaded:
             "mark": None,
             "attempt": 1,
             "floor": 1_400_000,
+            "idle": False,
             "since": latest,
             "oldest_claim_at": latest,
             "after": value("SELECT min(started_at) FROM orders"),

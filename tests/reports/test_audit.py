@@ -8,7 +8,7 @@ import pytest
 
 from schema.queue import redrive
 from schema.reports import audit
-from schema.reports.verdict import DoubleStart, Evidence, SharedTicket, Verdict
+from schema.reports.verdict import DoubleStart, Evidence, SharedTicket, Turn, Verdict
 from schema.runtime.connection import Connection
 from schema.states import Outcome
 from tests.rows import LONG_AGO, Queue
@@ -62,8 +62,8 @@ def test_order_that_waited_while_a_later_one_was_claimed_was_passed(
 
     (inversion,) = check().inversions
 
-    assert inversion.passed == (first, 1, at(0), at(10))
-    assert inversion.passer == (second, 2, at(0), at(9))
+    assert inversion.passed == Turn(first, 1, at(0), at(10))
+    assert inversion.passer == Turn(second, 2, at(0), at(9))
 
 
 @pytest.mark.parametrize(("queued", "found"), [(8.499, 1), (8.5, 1), (8.501, 0)])
@@ -111,7 +111,42 @@ def test_order_still_in_line_was_passed_too(queue: Queue, check: Callable[..., V
     verdict = check()
 
     assert passed(verdict) == [(1, 3), (2, 3)]
-    assert verdict.inversions[0].passed == (waiting, 1, at(0), None)
+    assert verdict.inversions[0].passed == Turn(waiting, 1, at(0), None)
+
+
+RESCUED, RELEASED, RAISED = Outcome.RESCUED, Outcome.RELEASED, Outcome.RAISED
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "excused"),
+    [
+        ([RESCUED, RESCUED], 1),
+        ([RAISED, RESCUED, RESCUED, RESCUED], 1),
+        ([RESCUED, RELEASED, RESCUED, RELEASED], 1),
+        ([RESCUED], 0),
+        ([RELEASED, RESCUED, RELEASED], 0),
+        ([RESCUED, RAISED, RESCUED], 0),
+        ([RESCUED, RESCUED, RAISED], 0),
+    ],
+)
+@pytest.mark.parametrize("claimed", [True, False])
+def test_order_whose_workers_died_twice_in_a_row_may_be_passed(
+    queue: Queue, check: Callable[..., Verdict], outcomes: list[Outcome], excused: int, *, claimed: bool
+) -> None:
+    attempts = len(outcomes)
+    if claimed:
+        order_id = served(queue, 1, queued=5, started=10, attempt=attempts + 1, attempt_limit=9)
+    else:
+        order_id = queue.insert(seq=1, queued_at=at(5), attempt=attempts, attempt_limit=9)
+    for attempt, outcome in enumerate(outcomes, 1):
+        times = {"started_at": at(attempt / 10), "queued_at": at(attempt / 10), "ended_at": at(attempt / 10)}
+        record(queue, order_id, attempt, outcome=outcome, seq=1, **times)
+    served(queue, 2, queued=0, started=9)
+
+    verdict = check()
+
+    assert (verdict.passed_alone, passed(verdict)) == (excused, [] if excused else [(1, 2)])
+    assert any("to run alone" in line for line in verdict.lines()) == excused
 
 
 @pytest.mark.parametrize("status", ["retrying", "failed", "cancelled"])

@@ -1,5 +1,6 @@
 """What stands beside a migration while it runs, and what is left of one that was broken off."""
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -162,12 +163,20 @@ def test_migration_of_a_large_table_blocks_no_program_of_the_release_before(
         [ORDERS],
     )
     connection.execute("INSERT INTO workers (worker_id) VALUES ('w')")
-    # Somebody at psql: a migration that waits for them has all others wait behind itself.
     forgotten = connected()
-    forgotten.execute("BEGIN; SELECT count(*) FROM orders; UPDATE queue SET paused_at = NULL WHERE false")
 
-    run_programs(lambda: command.upgrade(configuration(url), after))
-    run_programs(lambda: command.downgrade(configuration(url), before))
+    def beside_a_forgotten_transaction(work: Callable[[], Any]) -> None:
+        """Somebody at psql: a migration that waits for them has all others wait behind itself."""
+        forgotten.execute("BEGIN; SELECT count(*) FROM orders; UPDATE queue SET paused_at = NULL WHERE false")
+        remembered = threading.Timer(3, forgotten.commit)
+        remembered.start()
+        work()
+        remembered.join()
+
+    up = functools.partial(command.upgrade, configuration(url), after)
+    down = functools.partial(command.downgrade, configuration(url), before)
+    run_programs(lambda: beside_a_forgotten_transaction(up))
+    run_programs(lambda: beside_a_forgotten_transaction(down))
 
     command.upgrade(configuration(url), "head")
     with Connection.open(url, name="test") as ours:
