@@ -114,7 +114,7 @@ class Queue:
         *,
         finished: Iterable[Fence] = (),
         free: int = 0,
-        idle: bool = True,
+        idle: bool | None = True,
         floor: int = 0,
         since: datetime = LONG_AGO,
         max_attempts: int = 5,

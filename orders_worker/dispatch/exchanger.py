@@ -66,6 +66,7 @@ class Exchanger:
         self._floor = Floor()
         self._recover_at: list[float] = []
         self._was_refused = False
+        self._alone_waits = True
 
     def turn(self, free: Callable[[], int]) -> bool:
         """Do one turn; return whether another one may find more to claim. `free` counts slots to fill.
@@ -153,19 +154,21 @@ class Exchanger:
                 _log.error("ending_refused", error=error, order_id=ending.fence.order_id)
 
     def _exchange(self, connection: Connection, *, finished: list[Fence], free: int) -> bool:
-        """Hand in `finished`, start what was claimed; return whether every free slot was filled."""
+        """Hand in `finished`, start what was claimed; return whether another exchange may claim more."""
         exchanged = exchange.exchange(
             connection,
             self.claims.worker_id,
             finished=finished,
             free=free,
-            idle=not self.slots.running,
+            idle=not self.slots.running if self._alone_waits else None,
             floor=self._floor.begin(),
             since=self.claims.since,
             max_attempts=self._settings.max_attempts,
         )
         completed = self.finished.record(finished, exchanged)
         filled = len(exchanged.claimed) == free
+        was_passed = exchanged.alone_waits and not self._alone_waits
+        self._alone_waits = exchanged.alone_waits
         self.claiming.expect(when=exchanged.suppressed and not exchanged.claimed)
         if not exchanged.alive:
             self.claims.declare_dead(self.claims.worker_id)
@@ -177,7 +180,7 @@ class Exchanger:
             self.slots.start(attempt)
         if completed or exchanged.claimed:
             _log.info("exchanged", completed=completed, claimed=len(exchanged.claimed))
-        return filled and free > 0
+        return (filled or was_passed) and free > 0
 
     def _take(self, claims: Iterable[Claim], *, at: datetime) -> list[Attempt]:
         worker_id, settings = self.claims.worker_id, self._settings

@@ -23,7 +23,8 @@ class Exchanged:
     `claimed` is in ticket order. `busy` claims are still held, but somebody has their rows locked, or a
     user's trigger or rule keeps them as they are: hand them in again. `lost` claims belong to somebody else
     by now; nothing was written for them. All other finished ones are completed. `at` is the database's time
-    before anything was claimed. `suppressed` tells that it found more orders than it claimed: a user's
+    before anything was claimed. `alone_waits` tells that an order that has to run alone was in line then.
+    `suppressed` tells that it found more orders than it claimed: a user's
     trigger or rule suppresses the claim.
     """
 
@@ -33,16 +34,20 @@ class Exchanged:
     alive: bool
     paused: bool
     at: datetime
+    alone_waits: bool = False
     suppressed: bool = False
 
 
 HANGS_AFTER_MINUTES = 10
 """A worker with an older claim is in charge of nothing: what it runs may never end."""
 
-# One UPDATE moves both, each row by its own state: a second one would read and check all constraints again,
-# a sixth of the cost of an exchange of one. No joins: a generic plan nests loops, quadratic in the slots.
-# `IS TRUE` makes the pairs a hash table instead; `width_bucket` is a binary search in the tickets.
-EXCHANGE = f"""
+
+def _statement(*, alone: str, floor: str, before: str, else_alone: str) -> str:
+    """Return the exchange with what it does about orders that have to run alone."""
+    # One UPDATE moves both, each row by its own state: a second one would read and check all constraints
+    # again, a sixth of the cost of an exchange of one. No joins: a generic plan nests loops, quadratic in the
+    # slots. `IS TRUE` makes the pairs a hash table instead; `width_bucket` is a binary search in the tickets.
+    return f"""
 WITH finished AS MATERIALIZED (
     SELECT order_id, attempt
     FROM unnest(%(order_ids)s::uuid[], %(attempts)s::integer[]) AS finished (order_id, attempt)
@@ -66,43 +71,13 @@ allowance AS MATERIALIZED (
     SELECT CASE WHEN alive AND NOT paused THEN %(free)s::bigint ELSE 0 END AS orders
     FROM now
 ),
-in_charge AS MATERIALIZED (
-    SELECT worker_id
-    FROM workers
-    WHERE dead_at IS NULL
-      AND oldest_claim_at > clock_timestamp() - INTERVAL '{HANGS_AFTER_MINUTES} minutes'
-    ORDER BY slots, worker_id
-    LIMIT 1
-),
-alone AS MATERIALIZED (
-    SELECT order_id, seq, clock_timestamp() AS at
-    FROM orders
-    WHERE in_line
-      AND rescues >= {RESCUES_TOGETHER}
-    ORDER BY seq
-    LIMIT (
-        SELECT CASE
-                   WHEN orders = 0 THEN 0
-                   WHEN %(idle)s THEN 1
-                   WHEN (SELECT seq
-                         FROM orders
-                         WHERE in_line
-                           AND rescues >= {RESCUES_TOGETHER}
-                         ORDER BY seq
-                         LIMIT 1) IS NULL THEN 0
-                   WHEN %(worker_id)s = (SELECT worker_id FROM in_charge) THEN 1
-                   ELSE 0
-               END
-        FROM allowance)
-    FOR NO KEY UPDATE SKIP LOCKED
-),
-below_floor AS MATERIALIZED (
+{alone}below_floor AS MATERIALIZED (
     SELECT order_id, seq, clock_timestamp() AS at
     FROM orders
     WHERE in_line
       AND attempt > 0
       AND COALESCE(rescues, 0) < {RESCUES_TOGETHER}
-      AND seq < LEAST(%(floor)s::bigint, (SELECT seq FROM alone))
+      AND seq < {floor}
     ORDER BY seq
     LIMIT (SELECT orders FROM allowance)
     FOR NO KEY UPDATE SKIP LOCKED
@@ -112,22 +87,16 @@ from_floor AS MATERIALIZED (
     FROM orders
     WHERE in_line
       AND COALESCE(rescues, 0) < {RESCUES_TOGETHER}
-      AND seq >= %(floor)s::bigint
-      AND seq < COALESCE((SELECT seq FROM alone), 9223372036854775807)
+      AND seq >= %(floor)s::bigint{before}
     ORDER BY seq
     LIMIT (SELECT orders FROM allowance) - (SELECT count(*) FROM below_floor)
     FOR NO KEY UPDATE SKIP LOCKED
 ),
-together AS MATERIALIZED (
+next AS MATERIALIZED (
     SELECT order_id, seq, at FROM below_floor
     UNION ALL
-    SELECT order_id, seq, at FROM from_floor
+    SELECT order_id, seq, at FROM from_floor{else_alone}
     ORDER BY seq
-),
-next AS MATERIALIZED (
-    SELECT order_id, seq, at FROM together
-    UNION ALL
-    SELECT order_id, seq, at FROM alone WHERE %(idle)s AND NOT EXISTS (SELECT FROM together)
 ),
 moved AS (
     UPDATE orders
@@ -167,10 +136,54 @@ SELECT order_id, attempt, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
 FROM finished
 WHERE (order_id, attempt) NOT IN (SELECT order_id, attempt FROM moved WHERE status = 'completed')
 UNION ALL
-SELECT NULL, NULL, NULL, (SELECT count(*) FROM next), NULL, NULL, NULL, at, NULL, NULL,
+SELECT NULL, NULL, NULL, (SELECT count(*) FROM next), NULL, NULL, NULL, at, NULL,
+       (SELECT rescues FROM orders WHERE in_line AND rescues >= {RESCUES_TOGETHER} ORDER BY seq LIMIT 1),
        CASE WHEN NOT alive THEN 'dead' WHEN paused THEN 'paused' ELSE 'alive' END
 FROM now
 """
+
+
+EXCHANGE = _statement(alone="", floor="%(floor)s::bigint", before="", else_alone="")
+
+EXCHANGE_ALONE = _statement(
+    alone=f"""\
+in_charge AS MATERIALIZED (
+    SELECT worker_id
+    FROM workers
+    WHERE dead_at IS NULL
+      AND oldest_claim_at > clock_timestamp() - INTERVAL '{HANGS_AFTER_MINUTES} minutes'
+    ORDER BY slots, worker_id
+    LIMIT 1
+),
+alone AS MATERIALIZED (
+    SELECT order_id, seq, clock_timestamp() AS at
+    FROM orders
+    WHERE in_line
+      AND rescues >= {RESCUES_TOGETHER}
+    ORDER BY seq
+    LIMIT (
+        SELECT CASE
+                   WHEN orders = 0 THEN 0
+                   WHEN %(idle)s THEN 1
+                   WHEN %(worker_id)s = (SELECT worker_id FROM in_charge) THEN 1
+                   ELSE 0
+               END
+        FROM allowance)
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+""",
+    floor="LEAST(%(floor)s::bigint, (SELECT seq FROM alone))",
+    before="""
+      AND seq < COALESCE((SELECT seq FROM alone), 9223372036854775807)""",
+    else_alone="""
+    UNION ALL
+    SELECT order_id, seq, at
+    FROM alone
+    WHERE %(idle)s
+      AND NOT EXISTS (SELECT FROM below_floor)
+      AND NOT EXISTS (SELECT FROM from_floor)""",
+)
+"""What is sent while an order that has to run alone may be in line. All of it in each exchange costs 8 %."""
 
 
 def exchange(
@@ -179,7 +192,7 @@ def exchange(
     *,
     finished: Sequence[Fence],
     free: int,
-    idle: bool,
+    idle: bool | None,
     floor: int,
     since: datetime,
     max_attempts: int,
@@ -188,7 +201,7 @@ def exchange(
 
     An order that has to run alone is claimed by itself, and only by an `idle` worker, which runs nothing. So
     an idle worker, and the one in charge of such orders, claim what is before it in line and nothing behind.
-    All others pass it.
+    All others pass it, and so does everybody if `idle` is None.
 
     `floor` is a ticket: below it only orders that came back from an earlier attempt are looked for. `since`
     is the `at` of the worker's last exchange: no claim is dated before it, whatever the server's clock does
@@ -198,7 +211,7 @@ def exchange(
     finished may or may not be written: hand it in again. A worker declared dead claims nothing.
     """
     rows = connection.execute(
-        EXCHANGE,
+        EXCHANGE if idle is None else EXCHANGE_ALONE,
         {
             "worker_id": worker_id,
             "order_ids": arrays.of_uuids([fence.order_id for fence in finished]),
@@ -216,7 +229,7 @@ def exchange(
 
 def _exchanged(rows: list[tuple[Any, ...]]) -> Exchanged:
     """Split the answer's rows by their last column. The last row is of the worker."""
-    *rest, (_, _, _, found, *_, at, _, _, state) = rows
+    *rest, (_, _, _, found, *_, at, _, rescues, state) = rows
     claimed: list[Claim] = []
     unclaimed: dict[str, set[Fence]] = {outcome: set() for outcome in _OUTCOMES}
     for *columns, outcome in rest:
@@ -231,6 +244,7 @@ def _exchanged(rows: list[tuple[Any, ...]]) -> Exchanged:
         alive=state != "dead",
         paused=state == "paused",
         at=at,
+        alone_waits=rescues is not None,
         suppressed=found > len(claimed),
     )
 

@@ -23,6 +23,7 @@ BATCH = 3
 
 FAVOURED = {
     "EXCHANGE": ("claim_next", "exchange", "end", "lock", "refer"),
+    "EXCHANGE_ALONE": ("claim_next", "exchange", "leave", "register", "sweep", "lock", "refer"),
     "RECOVER_CLAIMS": ("recover_claims", "claim_next"),
     "_COMPLETE": ("complete", "claim_next", "lock", "refer"),
     "_CLAIM_STATE": ("look", "claim_next"),

@@ -51,6 +51,7 @@ HOLDER = st.none() | WORKER
 
 PATIENCE = st.sampled_from([FOREVER, FOREVER, LEASE_SECONDS, LEASE_SECONDS + 0.5])
 FLOOR = st.sampled_from([0, 0, 3, 6, 9])
+IDLE = st.sampled_from([None, None, True, False])
 MOMENT = st.sampled_from(["long ago", "last exchange", "now"])
 SESSION = st.sampled_from(SESSIONS)
 ENDING = st.tuples(
@@ -120,11 +121,13 @@ class QueueMachine(Agreement):
         at=SESSION,
         worker=WORKER,
         free=st.integers(1, 3),
-        idle=st.booleans(),
+        idle=IDLE,
         floor=FLOOR,
         limit=st.integers(1, 3),
     )
-    def claim_next(self, at: str, worker: int, free: int, floor: int, limit: int, *, idle: bool) -> None:
+    def claim_next(
+        self, at: str, worker: int, free: int, floor: int, limit: int, *, idle: bool | None
+    ) -> None:
         worker_id = self.worker(worker)
         self._exchange(at, worker_id, finished=[], free=free, idle=idle, floor=floor, max_attempts=limit)
 
@@ -138,11 +141,11 @@ class QueueMachine(Agreement):
         holder=HOLDER,
         finished=st.lists(CLAIM, min_size=1, max_size=3),
         free=st.integers(0, 2),
-        idle=st.booleans(),
+        idle=IDLE,
         floor=FLOOR,
     )
     def exchange(
-        self, at: str, holder: int | None, finished: list[int], free: int, floor: int, *, idle: bool
+        self, at: str, holder: int | None, finished: list[int], free: int, floor: int, *, idle: bool | None
     ) -> None:
         if not self.claims:
             self.claim_first(at)

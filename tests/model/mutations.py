@@ -10,6 +10,7 @@ Left out, because no life here can lead to where it would matter:
   `tests/queue/test_{rescue,retries,workers}.py`; those of RECOVER_CLAIMS, _DECLARE_DEAD and SWEPT by no test.
 - The order in which rows are locked: no statement waits for one.
 - What tells the sessions' locks from other ones in `pg_locks`, except for their database: a life has no other.
+- What EXCHANGE_ALONE has in common with EXCHANGE: it is one text.
 - `schema/queue/idempotency.py`: a second submission under a key waits for the first, and here nobody waits.
   `tests/queue/test_idempotency.py` covers it, threads and all.
 """
@@ -100,44 +101,23 @@ EXCHANGE = _of(
     ("claims all returned orders", "LIMIT (SELECT orders FROM allowance) FOR NO KEY UPDATE", "FOR NO KEY UPDATE"),
     ("claims all orders from the floor on", "LIMIT (SELECT orders FROM allowance) - (SELECT count(*) FROM below_floor)"),
     ("takes orders below the floor that never were claimed", "WHERE in_line AND attempt > 0 AND", "WHERE in_line AND"),
-    ("looks for returned orders above the floor too", "LEAST(%(floor)s::bigint, (SELECT seq FROM alone))", "COALESCE((SELECT seq FROM alone), 9223372036854775807)"),
+    ("looks for returned orders above the floor too", "AND seq < %(floor)s::bigint"),
     ("claims returned orders that are not in line", "WHERE in_line AND attempt > 0", "WHERE attempt > 0"),
-    ("claims the newest returned order first", "(SELECT seq FROM alone)) ORDER BY seq", "(SELECT seq FROM alone)) ORDER BY seq DESC"),
+    ("claims the newest returned order first", "AND seq < %(floor)s::bigint ORDER BY seq", "AND seq < %(floor)s::bigint ORDER BY seq DESC"),
     ("waits for a returned order's row", "LIMIT (SELECT orders FROM allowance) FOR NO KEY UPDATE SKIP LOCKED", "LIMIT (SELECT orders FROM allowance) FOR NO KEY UPDATE"),
     ("locks no returned order", "LIMIT (SELECT orders FROM allowance) FOR NO KEY UPDATE SKIP LOCKED", "LIMIT (SELECT orders FROM allowance)"),
     ("is stopped by a foreign key to a returned order", "LIMIT (SELECT orders FROM allowance) FOR NO KEY UPDATE", "LIMIT (SELECT orders FROM allowance) FOR UPDATE"),
     ("ignores the floor", "AND seq >= %(floor)s::bigint"),
     ("claims orders from the floor on that are not in line", "WHERE in_line AND COALESCE(rescues, 0) < 2 AND seq >=", "WHERE COALESCE(rescues, 0) < 2 AND seq >="),
-    ("claims the newest order from the floor on first", "9223372036854775807) ORDER BY seq", "9223372036854775807) ORDER BY seq DESC"),
+    ("claims the newest order from the floor on first", "AND seq >= %(floor)s::bigint ORDER BY seq", "AND seq >= %(floor)s::bigint ORDER BY seq DESC"),
     ("waits for the row of an order from the floor on", "FROM below_floor) FOR NO KEY UPDATE SKIP LOCKED", "FROM below_floor) FOR NO KEY UPDATE"),
     ("locks no order from the floor on", "FROM below_floor) FOR NO KEY UPDATE SKIP LOCKED", "FROM below_floor)"),
     ("is stopped by a foreign key to an order from the floor on", "FROM below_floor) FOR NO KEY UPDATE", "FROM below_floor) FOR UPDATE"),
     ("runs a returned order beside others that has to run alone", "AND attempt > 0 AND COALESCE(rescues, 0) < 2", "AND attempt > 0"),
     ("runs an order from the floor on beside others that has to run alone", "AND COALESCE(rescues, 0) < 2 AND seq >=", "AND seq >="),
-    ("returned orders pass one that runs alone", "LEAST(%(floor)s::bigint, (SELECT seq FROM alone))", "%(floor)s::bigint"),
-    ("orders from the floor on pass one that runs alone", "AND seq < COALESCE((SELECT seq FROM alone), 9223372036854775807)"),
-    ("claims one that runs alone beside what is before it", "AND NOT EXISTS (SELECT FROM together)"),
-    ("claims one that runs alone for a busy worker", "FROM alone WHERE %(idle)s AND", "FROM alone WHERE"),
-    ("claims one that runs alone for those in charge only", "WHEN %(idle)s THEN 1"),
-    ("has a busy worker in charge pass it", "WHEN %(worker_id)s = (SELECT worker_id FROM in_charge) THEN 1"),
-    ("puts everybody in charge", "THEN 1 ELSE 0 END FROM allowance", "THEN 1 ELSE 1 END FROM allowance"),
-    (
-        "asks who is in charge while nothing is to run alone",
-        "WHEN (SELECT seq FROM orders WHERE in_line AND rescues >= 2 ORDER BY seq LIMIT 1) IS NULL THEN 0",
-        "",
-        "the answer changes nothing then; so an exchange doesn't read `workers`",
-    ),
-    ("locks one that runs alone without a free slot", "WHEN orders = 0 THEN 0"),
-    ("claims all that run alone", "SELECT CASE WHEN orders = 0", "SELECT CASE WHEN orders > 0 AND %(idle)s THEN NULL WHEN orders = 0"),
-    ("takes what ran alone for what is in line", "WHERE in_line AND rescues >= 2 ORDER BY seq LIMIT ( SELECT", "WHERE rescues >= 2 ORDER BY seq LIMIT ( SELECT"),
-    ("runs any order alone", "WHERE in_line AND rescues >= 2 ORDER BY seq LIMIT ( SELECT", "WHERE in_line ORDER BY seq LIMIT ( SELECT"),
-    ("runs the newest first that runs alone", "rescues >= 2 ORDER BY seq LIMIT ( SELECT", "rescues >= 2 ORDER BY seq DESC LIMIT ( SELECT"),
-    ("waits for the row of one that runs alone", "END FROM allowance) FOR NO KEY UPDATE SKIP LOCKED", "END FROM allowance) FOR NO KEY UPDATE"),
-    ("locks none that runs alone", "END FROM allowance) FOR NO KEY UPDATE SKIP LOCKED", "END FROM allowance)"),
-    ("is stopped by a foreign key to one that runs alone", "END FROM allowance) FOR NO KEY UPDATE", "END FROM allowance) FOR UPDATE"),
-    ("puts a dead worker in charge", "WHERE dead_at IS NULL AND oldest_claim_at >", "WHERE oldest_claim_at >"),
-    ("puts a worker in charge that hangs", "AND oldest_claim_at > clock_timestamp() - INTERVAL '10 minutes'"),
-    ("puts a worker of many slots in charge", "ORDER BY slots, worker_id LIMIT 1", "ORDER BY slots DESC, worker_id LIMIT 1"),
+    ("sees none that has to run alone", "WHERE in_line AND rescues >= 2 ORDER BY seq LIMIT 1", "WHERE false ORDER BY seq LIMIT 1"),
+    ("says of any order that it has to run alone", "WHERE in_line AND rescues >= 2 ORDER BY seq LIMIT 1", "WHERE in_line AND rescues > 0 ORDER BY seq LIMIT 1"),
+    ("says of one that ran alone that it is in line", "WHERE in_line AND rescues >= 2 ORDER BY seq LIMIT 1", "WHERE rescues >= 2 ORDER BY seq LIMIT 1"),
     ("gives the claim no owner", "worker_id = %(worker_id)s, attempt = ", "attempt = "),
     ("counts no attempt", "THEN attempt + 1 ELSE", "THEN attempt ELSE"),
     ("counts a completion as an attempt", "attempt + 1 ELSE attempt END", "attempt + 1 ELSE attempt + 1 END"),
@@ -156,6 +136,31 @@ EXCHANGE = _of(
     ("takes busy for lost", "ELSE 'busy' END", "ELSE 'lost' END"),
     ("forgets an earlier attempt beside the present one", "(order_id, attempt) NOT IN (SELECT order_id, attempt FROM moved WHERE status = 'completed')", "order_id <> ALL (ARRAY (SELECT order_id FROM moved WHERE status = 'completed'))"),
     ("takes what it claims again for what it completed", "FROM moved WHERE status = 'completed')", "FROM moved)"),
+)  # fmt: skip
+
+EXCHANGE_ALONE = _of(
+    exchange,
+    "EXCHANGE_ALONE",
+    ("lets returned orders pass", "LEAST(%(floor)s::bigint, (SELECT seq FROM alone))", "%(floor)s::bigint"),
+    ("looks for returned orders above the floor too", "LEAST(%(floor)s::bigint, (SELECT seq FROM alone))", "COALESCE((SELECT seq FROM alone), 9223372036854775807)"),
+    ("lets orders from the floor on pass", "AND seq < COALESCE((SELECT seq FROM alone), 9223372036854775807)"),
+    ("claims it beside a returned order", "AND NOT EXISTS (SELECT FROM below_floor)"),
+    ("claims it beside an order from the floor on", "AND NOT EXISTS (SELECT FROM from_floor)"),
+    ("claims it for a busy worker", "FROM alone WHERE %(idle)s AND", "FROM alone WHERE"),
+    ("claims it for the worker in charge only", "WHEN %(idle)s THEN 1"),
+    ("has the worker in charge pass it", "WHEN %(worker_id)s = (SELECT worker_id FROM in_charge) THEN 1"),
+    ("puts everybody in charge", "THEN 1 ELSE 0 END FROM allowance", "THEN 1 ELSE 1 END FROM allowance"),
+    ("locks it without a free slot", "WHEN orders = 0 THEN 0"),
+    ("claims all that run alone", "SELECT CASE WHEN orders = 0", "SELECT CASE WHEN orders > 0 AND %(idle)s THEN NULL WHEN orders = 0"),
+    ("takes what ran alone for what is in line", "WHERE in_line AND rescues >= 2 ORDER BY seq LIMIT ( SELECT", "WHERE rescues >= 2 ORDER BY seq LIMIT ( SELECT"),
+    ("runs any order alone", "WHERE in_line AND rescues >= 2 ORDER BY seq LIMIT ( SELECT", "WHERE in_line ORDER BY seq LIMIT ( SELECT"),
+    ("runs the newest first", "rescues >= 2 ORDER BY seq LIMIT ( SELECT", "rescues >= 2 ORDER BY seq DESC LIMIT ( SELECT"),
+    ("waits for its row", "END FROM allowance) FOR NO KEY UPDATE SKIP LOCKED", "END FROM allowance) FOR NO KEY UPDATE"),
+    ("does not lock it", "END FROM allowance) FOR NO KEY UPDATE SKIP LOCKED", "END FROM allowance)"),
+    ("is stopped by a foreign key to it", "END FROM allowance) FOR NO KEY UPDATE", "END FROM allowance) FOR UPDATE"),
+    ("puts a dead worker in charge", "WHERE dead_at IS NULL AND oldest_claim_at >", "WHERE oldest_claim_at >"),
+    ("puts a worker in charge that hangs", "AND oldest_claim_at > clock_timestamp() - INTERVAL '10 minutes'"),
+    ("puts a worker of many slots in charge", "ORDER BY slots, worker_id LIMIT 1", "ORDER BY slots DESC, worker_id LIMIT 1"),
 )  # fmt: skip
 
 RECOVER_CLAIMS = _of(
@@ -487,6 +492,7 @@ PEOPLE = [
 
 MUTATIONS = (
     EXCHANGE
+    + EXCHANGE_ALONE
     + RECOVER_CLAIMS
     + COMPLETION
     + END

@@ -36,7 +36,7 @@ class Queue(Workers):
         *,
         finished: Sequence[Fence],
         free: int,
-        idle: bool,
+        idle: bool | None,
         floor: int,
         since: datetime,
         max_attempts: int,
@@ -44,7 +44,9 @@ class Queue(Workers):
         state = {fence: self.claim_state(worker_id, fence=fence) for fence in finished}
         alive, paused = self.is_alive(worker_id), self.paused_at is not None
         line = self.in_line(floor) if alive and not paused else []
-        alone = self.next_alone(worker_id, idle=idle) if alive and not paused and free > 0 else None
+        may_claim = alive and not paused and free > 0 and idle is not None
+        alone = self.next_alone(worker_id, idle=bool(idle)) if may_claim else None
+        alone_waits = any(order.runs_alone for order in self.pending())
         busy = {fence for fence in finished if not self.complete(worker_id, fence=fence)}
         claimed: list[Claim] = []
         for order in line:
@@ -61,6 +63,7 @@ class Queue(Workers):
             alive=alive,
             paused=alive and paused,
             at=self.now,
+            alone_waits=alone_waits,
         )
 
     def in_line(self, floor: int) -> list[Order]:

@@ -23,7 +23,7 @@ def alone(queue: Queue) -> UUID:
     return queue.insert(attempt=2, attempt_limit=5, rescues=2)
 
 
-def claimed(queue: Queue, worker_id: str, *, idle: bool, floor: int = 0, free: int = 10) -> list[UUID]:
+def claimed(queue: Queue, worker_id: str, *, idle: bool | None, floor: int = 0, free: int = 10) -> list[UUID]:
     exchanged = queue.exchange(worker_id, free=free, idle=idle, floor=floor)
     return [claim.order_id for claim in exchanged.claimed]
 
@@ -85,12 +85,24 @@ def test_idle_worker_claims_what_is_before_one_that_runs_alone_and_nothing_behin
     assert claimed(queue, "v", idle=True) == [fresh, returned]
 
 
+def test_exchange_tells_whether_one_that_runs_alone_is_in_line(queue: Queue) -> None:
+    queue.insert(attempt=1, attempt_limit=5, rescues=1)
+    queue.insert("processing", attempt=3, attempt_limit=5, rescues=2)
+    before = queue.exchange(idle=None).alone_waits
+    alone(queue)
+
+    assert (before, queue.exchange(idle=None).alone_waits) == (False, True)
+
+
+@pytest.mark.parametrize("idle", [False, None])
 @pytest.mark.parametrize("floor", [0, 1000])
-def test_busy_worker_passes_one_that_runs_alone(queue: Queue, floor: int) -> None:
+def test_worker_that_is_busy_or_does_not_ask_passes_one_that_runs_alone(
+    queue: Queue, floor: int, *, idle: bool | None
+) -> None:
     alone(queue)
     behind = [queue.insert(attempt=1, attempt_limit=5), queue.insert(seq=1000)]
 
-    assert claimed(queue, "v", idle=False, floor=floor) == behind
+    assert claimed(queue, "v", idle=idle, floor=floor) == behind
 
 
 @pytest.mark.parametrize("floor", [0, 1000])

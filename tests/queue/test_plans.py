@@ -117,6 +117,7 @@ STATEMENTS: dict[str, tuple[str, set[str]]] = {
     "exchange of 1000": (exchange.EXCHANGE, CLAIM),
     "exchange from the beginning": (exchange.EXCHANGE, CLAIM),
     "exchange of 100 with nothing finished": (exchange.EXCHANGE, CLAIM),
+    "exchange of 100 beside one that runs alone": (exchange.EXCHANGE_ALONE, CLAIM),
     "recover_claims": (exchange.RECOVER_CLAIMS, BY_START),
     "end": (endings._END, BY_KEY),
     "complete": (completion._COMPLETE, BY_KEY),

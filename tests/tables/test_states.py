@@ -20,6 +20,13 @@ def ending(outcome: Outcome) -> Callable[[Any, UUID], Any]:
     return lambda queue, order_id: queue.end(Fence(order_id, 1), outcome=outcome, error=error)
 
 
+def exchanging(*, idle: bool | None, free: int = 0) -> Callable[[Any, UUID], Any]:
+    """Claim up to `free` orders, or complete the order if there are none."""
+    return lambda queue, order_id: queue.exchange(
+        finished=[] if free else [Fence(order_id, 1)], free=free, idle=idle
+    )
+
+
 def sweep(queue: Queue, _order_id: UUID) -> None:
     queue.change_worker("w", "dead_at = clock_timestamp()")
     rescue.sweep(queue.connection)
@@ -45,10 +52,10 @@ LATER = datetime(2900, 1, 1, tzinfo=UTC)
 P = Status.PROCESSING
 
 STATEMENTS = {
-    "exchange completes": Statement(
-        lambda queue, order_id: queue.exchange(finished=[Fence(order_id, 1)]), {P: "complete"}
-    ),
-    "exchange claims": Statement(lambda queue, _: queue.exchange(free=10), {Status.PENDING: "claim"}),
+    "exchange completes": Statement(exchanging(idle=None), {P: "complete"}),
+    "exchange claims": Statement(exchanging(idle=None, free=10), {Status.PENDING: "claim"}),
+    "exchange of an idle worker completes": Statement(exchanging(idle=True), {P: "complete"}),
+    "exchange of an idle worker claims": Statement(exchanging(idle=True, free=10), {Status.PENDING: "claim"}),
     "completion completes": Statement(
         lambda queue, order_id: completion.complete(queue.connection, "w", fence=Fence(order_id, 1)),
         {P: "complete"},
