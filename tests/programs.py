@@ -4,14 +4,18 @@ import os
 import shutil
 from pathlib import Path
 
-PACKAGES = {"pgbouncer": "pgbouncer", "spin": "spin", "gcc": "gcc libc6-dev"}
+PACKAGES = {"pgbouncer": "pgbouncer", "spin": "spin", "gcc": "gcc libc6-dev", "postgres": "postgresql"}
 
 
 def find(program: str) -> str | None:
-    """Return the program's path, also from the `sbin` beside a `bin`, where Debian has PgBouncer."""
+    """Return the program's path, also from where Debian has PgBouncer or a PostgreSQL of any version.
+
+    The first is the `sbin` beside a `bin`.
+    """
     folders = [Path(folder) for folder in os.get_exec_path()]
     beside = [folder.with_name("sbin") for folder in folders if folder.name == "bin"]
-    return shutil.which(program, path=os.pathsep.join(map(str, [*folders, *beside])))
+    versions = Path("/usr/lib/postgresql").glob("*/bin")
+    return shutil.which(program, path=os.pathsep.join(map(str, [*folders, *beside, *versions])))
 
 
 def missing(*programs: str) -> str | None:

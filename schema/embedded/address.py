@@ -79,10 +79,11 @@ def switches(settings: Mapping[str, str]) -> list[str]:
 def allow(place: Place) -> None:
     """Write the rules that admit the server's user and root, as any role, and nobody else.
 
+    PostgreSQL 15 has no word for any role there: it admits them as the role `orders`.
     https://www.postgresql.org/docs/18/auth-username-maps.html
     """
     names = dict.fromkeys((place.account.name, "root"))
-    ident = "".join(f'owner "{name}" all\n' for name in names)
+    ident = "".join(f'owner "{name}" {role}\n' for name in names for role in ("all", ROLE))
     for name, content in {"pg_hba.conf": "local all all peer map=owner\n", "pg_ident.conf": ident}.items():
         script = 'printf %s "$1" > "$2"'
         place.account.run(["/bin/sh", "-c", script, "sh", content, place.folder / name])

@@ -5,19 +5,17 @@ goes through the environment, because every user of the machine can read a progr
 """
 
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
 from psycopg import conninfo
 
-from schema.embedded import account, binaries, locate
+from schema.embedded import account, binaries, cluster, locate
 from schema.embedded.environments import given_environment, terminal_environment
-from schema.errors import SettingError, StartError
+from schema.errors import StartError
 from schema.runtime import settings, startup
 
 SESSION = "orders-db"
@@ -49,7 +47,7 @@ class Client:
         with startup.connect(self.url, name=SESSION) as connection:
             server = connection.info.server_version // 10_000
         for path in _candidates("pg_dump"):
-            if _suits(_version(path), server):
+            if _suits(binaries.version(path), server):
                 return replace(self, programs=path.parent)
         raise StartError(f"there is no pg_dump for PostgreSQL {server}: install its client programs")
 
@@ -80,7 +78,8 @@ def current() -> Client:
     """Return the client of the database at DATABASE_URL, or of this checkout's, started if need be."""
     url = settings.DATABASE_URL.read()
     if url is None:
-        return Client(locate.server().ensure_running(), terminal_environment(), binaries.find())
+        server = locate.server()
+        return Client(server.ensure_running(), terminal_environment(), cluster.programs(server.place))
     password = conninfo.conninfo_to_dict(url).get("password")
     return Client(url, given_environment(**({} if password is None else {"PGPASSWORD": str(password)})))
 
@@ -90,18 +89,9 @@ def _candidates(name: str) -> Iterator[Path]:
     found = shutil.which(name)
     if found is not None:
         yield Path(found)
-    for major in binaries.MAJORS:
-        with suppress(SettingError):
-            yield binaries.find(major) / name
-
-
-def _version(path: Path) -> int:
-    """Return the major version of a program, 0 if it does not say, as a wrapper without its program."""
-    try:
-        found = re.search(r"\(PostgreSQL\) (\d+)", account.run([path, "--version"]))
-    except StartError:
-        return 0
-    return int(found[1]) if found else 0
+    for _, folder in binaries.candidates():
+        if (folder / name).is_file():
+            yield folder / name
 
 
 def _suits(program: int, server: int) -> bool:

@@ -1,8 +1,7 @@
-"""Make the data folder, whole or not at all, and refuse one that this PostgreSQL can't read."""
+"""Make the data folder, whole or not at all, and find the programs that can read it."""
 
 import os
 import secrets
-import shlex
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,18 +9,16 @@ from schema.embedded import address, binaries
 from schema.embedded.places import Place
 from schema.errors import StartError
 
-# UTF-8 and code point order by PostgreSQL's own provider: no locale of the machine is needed or used.
+# UTF-8 and code point order: no locale of the machine is needed or used.
 _OPTIONS = (
     f"--username={address.ROLE}",
     "--auth=peer",
     "--encoding=UTF8",
     "--locale=C",
-    "--locale-provider=builtin",
-    "--builtin-locale=C.UTF-8",
+    "--data-checksums",
     "--no-instructions",
-    "--set=timezone=UTC",
-    "--set=log_timezone=UTC",
 )
+_OPTIONS_FROM_17 = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 
 
 def make(place: Place, programs: Path) -> None:
@@ -35,7 +32,8 @@ def make(place: Place, programs: Path) -> None:
             place.account.run(["rm", "-rf", left])
     if not place.data.exists():
         fresh = place.folder / f"new-{secrets.token_hex(4)}"
-        place.account.run([programs / "initdb", f"--pgdata={fresh}", *_OPTIONS])
+        newer = _OPTIONS_FROM_17 if binaries.version(programs / "postgres") >= 17 else ()
+        place.account.run([programs / "initdb", f"--pgdata={fresh}", *_OPTIONS, *newer])
         put(fresh, place.data)
 
 
@@ -49,33 +47,29 @@ def put(source: Path, target: Path) -> None:
         os.close(parent)
 
 
-def check(place: Place) -> None:
-    """Raise `StartError`, which names the way out, when the data folder is another major version's."""
-    data = place.data
-    try:
-        found = (data / "PG_VERSION").read_text().strip()
-    except OSError as error:
-        raise StartError(f"{data} is no PostgreSQL data folder: its PG_VERSION: {error.strerror}") from error
-    if found != str(binaries.MAJOR):
-        raise StartError(
-            f"{data} is PostgreSQL {found}'s, and this is {binaries.MAJOR}: dump it, move it aside, and"
-            f" restore the dump into a new one: {_way_out(place, found)}"
-        )
+def programs(place: Place) -> Path:
+    """Return the folder of the programs of the data folder's major version; without a folder, of the best.
 
-
-def _way_out(place: Place, found: str) -> str:
-    """Return the shell commands, in one line, that carry over the rows of another version's folder."""
-    old = Path(f"/path/to/postgresql-{found}/bin")
-    if found == "16":
-        old = binaries.reachable(binaries.find(16), place.account, store=place.store)
-    become = ["runuser", "-u", place.account.name, "--"] if place.account.switch else []
-    pg_ctl = [*become, os.fspath(old / "pg_ctl"), "-D", os.fspath(place.data), "-w"]
-    listen = shlex.join(address.switches(address.settings(place)))
-    steps = (
-        [*pg_ctl, "-l", os.fspath(place.folder / "dump.log"), "-o", listen, "start"],
-        [os.fspath(old / "pg_dump"), "-Fc", "-f", "orders.dump", address.url(place)],
-        [*pg_ctl, "stop"],
-        ["mv", os.fspath(place.data), f"{place.data}-{found}"],
-        ["orders", "db", "restore", "orders.dump"],
+    Raises `SettingError` when there are no programs at all, and `StartError`, which names the way out, when
+    there are none of that version.
+    """
+    wanted = _version(place.data) if place.data.exists() else None
+    others = []
+    for major, folder in binaries.candidates():
+        if wanted in {None, major}:
+            return folder
+        others.append(str(major))
+    if not others:
+        raise binaries.none_found()
+    raise StartError(
+        f"{place.data} is PostgreSQL {wanted}'s, and there are only the programs of {', '.join(others)}:"
+        f" install PostgreSQL {wanted}, or move the folder away to begin with a new one"
     )
-    return " && ".join(map(shlex.join, steps))
+
+
+def _version(data: Path) -> int:
+    try:
+        return int((data / "PG_VERSION").read_text())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no version"
+        raise StartError(f"{data} is no PostgreSQL data folder: its PG_VERSION: {reason}") from error

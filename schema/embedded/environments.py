@@ -4,7 +4,8 @@ import os
 from collections.abc import Mapping
 
 # Nothing of the caller's: PGDATA, PGOPTIONS, LC_ALL, TZ or LD_PRELOAD would change what these programs do.
-SERVER_ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}
+# A new data folder gets the time zone.
+SERVER_ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
 # The same for libpq inside this process, where the environment can't be replaced.
 NEUTRAL_PARAMETERS: Mapping[str, str] = {

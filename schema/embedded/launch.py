@@ -12,17 +12,17 @@ from schema.embedded.places import Place
 SHUTDOWN_SECONDS = 300
 
 
-def launch(place: Place, programs: Path, *, settings: Mapping[str, str]) -> None:
+def launch(place: Place, programs: Path | None, *, settings: Mapping[str, str]) -> None:
     """Start the server in a session of its own, with no open file of this process, and don't wait for it.
 
-    Call it under the lock, when no server lives. Raises `StartError` when there is nothing to start.
+    `programs` is the folder with PostgreSQL's programs, by default of those that suit the data folder. Call
+    it under the lock, when no server lives. Raises `StartError` when there is nothing to start.
     """
-    programs = binaries.reachable(programs, place.account, store=place.store)
+    programs = binaries.reachable(programs or cluster.programs(place), place.account, store=place.store)
     place.account.run(["mkdir", "-p", "-m", "0700", place.log])
     cluster.make(place, programs)
     address.make(place)
     address.allow(place)
-    cluster.check(place)
     _clear_away(place)
     options = address.switches({**address.settings(place), **_settings(place), **settings})
     # A shell in between, so that the server is not our child: init adopts it and reaps it.

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 from psycopg import conninfo, pq
 
-from schema.embedded import address, binaries, places, processes
+from schema.embedded import address, places, processes
 from schema.embedded.environments import NEUTRAL_PARAMETERS
 from schema.embedded.folders import STORE
 from schema.embedded.launch import SHUTDOWN_SECONDS, launch
@@ -29,8 +29,9 @@ class Server:
     """The PostgreSQL whose files are in `home`.
 
     `settings` are server settings for when this object starts it (`{"fsync": "off"}` in a test).
-    `programs` is a folder with PostgreSQL's programs; by default the wheel's. `store` is a folder for those
-    files and a copy of those programs that the server's user can't reach in their own places.
+    `programs` is a folder with PostgreSQL's programs; by default those that suit the files, in the wheel or
+    installed. `store` is a folder for those files and a copy of the wheel's programs that the server's user
+    can't reach in their own places.
     """
 
     home: Path
@@ -99,7 +100,7 @@ class Server:
             if answer != pq.Ping.REJECT and not self._is_alive():
                 if launched:
                     raise StartError(f"PostgreSQL didn't start: {self.place.last_words()}")
-                launch(self.place, self.programs or binaries.find(), settings=self.settings)
+                launch(self.place, self.programs, settings=self.settings)
                 launched = True
             patience.wait()
 

@@ -10,7 +10,6 @@ from sqlalchemy import create_engine, make_url, text
 from schema.embedded import address, binaries
 from schema.embedded.server import Server
 from schema.errors import StartError
-from tests.cli.conftest import ORDERS
 from tests.embedded.conftest import (
     CHECKOUT,
     MakeServer,
@@ -236,38 +235,6 @@ def test_initdb_killed_half_way_is_not_taken_for_a_database(make_server: MakeSer
 
     assert not server.place.data.exists()
     assert query(server.ensure_running(), "SELECT 1") == 1
-
-
-@pytest.mark.slow
-def test_the_rows_of_another_major_version_come_along_by_the_commands_shown(
-    make_server: MakeServer, folder: Path
-) -> None:
-    server = make_server()
-    account, data = server.place.account, server.place.data
-    old = binaries.reachable(binaries.find(16), account, store=server.place.store)
-    account.run(["rm", "-rf", data])
-    account.run([old / "initdb", "-D", data, "-U", "orders", "-A", "peer"])
-
-    with pytest.raises(StartError, match="is PostgreSQL 16's, and this is 18") as caught:
-        server.ensure_running()
-
-    commands = str(caught.value).rpartition("into a new one: ")[2]
-    before, after = commands.split(" && ")[:4], commands.split(" && ")[4:]
-    assert after == ["orders db restore orders.dump"]
-    postgres = address.url(server.place, database="postgres")
-    fill = f"{old / 'psql'} -d {postgres!r} -c 'CREATE DATABASE orders'"
-    fill += f" && {old / 'psql'} -d {server.url!r} -c 'CREATE TABLE kept AS SELECT 42 AS answer'"
-    script = " && ".join([before[0], fill, *before[1:]])
-    subprocess.run(["bash", "-c", script], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    url = server.ensure_running()
-    restored = subprocess.run(
-        [*ORDERS, "db", "restore", "orders.dump"],
-        cwd=folder,
-        env={**os.environ, "DATABASE_URL": url, "PYTHONPATH": str(CHECKOUT)},
-        check=False,
-    )
-    assert restored.returncode == 0
-    assert query(url, "SELECT answer FROM kept") == 42
 
 
 def test_log_of_the_server_has_an_errors_first_line_and_nothing_of_its_row(make_server: MakeServer) -> None:
