@@ -31,10 +31,11 @@ class Database:
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
         self._wait_seconds = wait_seconds
         self._away = False
+        self._failure: DatabaseUnavailableError | None = None
         self._pool = ConnectionPool(
             url,
             connection_class=PooledConnection,
-            kwargs={"name": "orders-api", "reply_seconds": REPLY_SECONDS},
+            kwargs={"name": "orders-api", "reply_seconds": REPLY_SECONDS, "failed": self._failed},
             min_size=size,
             open=False,
             # After this time the pool gives up on a connection that it can't open, and the next request asks
@@ -83,13 +84,18 @@ class Database:
             connection.close()
             self._pool.putconn(connection)
 
+    def _failed(self, error: DatabaseUnavailableError) -> None:
+        """Remember why there was no connection, for the log."""
+        self._failure = error
+
     def _note(self, *, away: bool) -> None:
         """Log a change, not every request that meets it."""
         if away != self._away:
             self._away = away
             if away:
-                _log.warning("database_unavailable")
+                _log.warning("database_unavailable", error=self._failure)
             else:
+                self._failure = None
                 _log.info("database_available")
 
 

@@ -11,6 +11,10 @@ from schema.embedded.places import Place
 
 SHUTDOWN_SECONDS = 300
 
+MAX_CONNECTIONS = 1500
+"""Room for the most API processes that a setting allows (64, of 17 connections each), for some thirty workers
+(13 each), and for people. Unused, they cost 50 MB. Whoever starts the server does not know who comes next."""
+
 
 def launch(place: Place, programs: Path | None, *, settings: Mapping[str, str]) -> None:
     """Start the server in a session of its own, with no open file of this process, and don't wait for it.
@@ -47,6 +51,7 @@ def _clear_away(place: Place) -> None:
 
 def _settings(place: Place) -> dict[str, str]:
     return {
+        "max_connections": str(MAX_CONNECTIONS),
         "cluster_name": processes.cluster_name(place.data),
         "logging_collector": "on",
         "log_directory": os.fspath(place.log),

@@ -17,6 +17,7 @@ from schema.embedded.lock import locked
 from schema.embedded.patience import Patience
 from schema.embedded.places import Place
 from schema.errors import StartError
+from schema.runtime.driver_errors import unavailable
 
 # Recovery after a crash replays what was written since the last checkpoint: minutes on a slow disk.
 RECOVERY_SECONDS = 300
@@ -131,7 +132,7 @@ class Server:
                 if found.rowcount == 0:
                     admin.execute(f"CREATE DATABASE {address.DATABASE}")
         except psycopg.OperationalError as error:
-            raise StartError(f"PostgreSQL runs, but can't be used: {str(error).splitlines()[0]}") from error
+            raise StartError(f"PostgreSQL runs, but can't be used: {unavailable(error)}") from error
 
     def _end(self, sent: signal.Signals) -> None:
         """Signal the main process, which ends its children; end those that a killed one left."""

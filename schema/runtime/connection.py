@@ -255,8 +255,13 @@ class PooledConnection(Connection):
 
     @classmethod
     def connect(cls, conninfo: str = "", **parameters: Any) -> Self:
-        """Open for the pool."""
-        return cls.open(conninfo, **parameters)
+        """Open for the pool, which keeps errors to itself; `failed`, a parameter, is called with one."""
+        failed = parameters.pop("failed", lambda _: None)
+        try:
+            return cls.open(conninfo, **parameters)
+        except DatabaseUnavailableError as error:
+            failed(error)
+            raise
 
 
 def statement_timeout_seconds(connection: Connection) -> float:

@@ -56,6 +56,18 @@ _DENIED = re.compile(
 language than English is waited for all the same: libpq keeps the code of such an answer to itself."""
 
 
+_USED_UP = re.compile(
+    # PostgreSQL's src/backend/storage/lmgr/proc.c and utils/init/*.c, and PgBouncer's
+    r"too many (clients|connections)|remaining connection slots|no more connections allowed"
+)
+"""What the answers of a server have in common that has no connection left, for anybody or for this role."""
+
+_TO_DO = (
+    "its connections are used up: end programs, lower ORDERS_API_PROCESSES or ORDERS_HANDLER_CONNECTIONS,"
+    " or have it allow more"
+)
+
+
 def unavailable(error: Exception) -> DatabaseUnavailableError:
     """Return our error for what was raised while connecting. libpq has words for it and no code."""
     lines = str(error).strip().splitlines() or ["no connection"]
@@ -65,6 +77,8 @@ def unavailable(error: Exception) -> DatabaseUnavailableError:
     failures = [line for line in lines if line.startswith("- host: ")] or lines[:1]
     if all(map(_DENIED.search, failures)):
         return AccessDeniedError(lines[0])
+    if any(map(_USED_UP.search, failures)):
+        return DatabaseUnavailableError(f"{lines[0]}: {_TO_DO}")
     return DatabaseUnavailableError(lines[0])
 
 

@@ -1,15 +1,19 @@
 import os
+import re
 import signal
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
+from orders_api.server import THREADS
 from schema.embedded import address, binaries
 from schema.embedded.server import Server
 from schema.errors import StartError
+from schema.runtime import settings
 from tests.embedded.conftest import (
     CHECKOUT,
     MakeServer,
@@ -22,6 +26,10 @@ from tests.embedded.conftest import (
     starting,
     until,
 )
+
+PER_API_PROCESS = THREADS + 1
+PER_WORKER = 3 + settings.HANDLER_CONNECTIONS.default
+"""What one process may take of the database's connections; an API has one beside those of its threads."""
 
 HOSTILE = {
     "PGDATA": "/nowhere",
@@ -80,7 +88,7 @@ def test_a_new_server_is_durable_and_independent_of_the_machines_locales(make_se
         "full_page_writes": "on",
         "synchronous_commit": "on",
         "data_checksums": "on",
-        "max_connections": "100",
+        "max_connections": "1500",
         "listen_addresses": "",
         "server_encoding": "UTF8",
         "lc_messages": "C",
@@ -94,6 +102,19 @@ def test_a_new_server_is_durable_and_independent_of_the_machines_locales(make_se
     locale = "SELECT concat(datlocprovider, datlocale) FROM pg_database WHERE datname = 'orders'"
     assert query(url, locale) == "bC.UTF-8"
     assert query(url, "SELECT current_user || session_user || current_database()") == "orders" * 3
+
+
+def test_files_that_are_there_already_get_room_for_every_program(server: Server) -> None:
+    assert "\nmax_connections = 100" in (server.place.data / "postgresql.conf").read_text()
+
+    url = server.ensure_running()
+
+    (most_processes,) = re.findall(r"to (\d+)", settings.API_PROCESSES.kind.expected)
+    with ExitStack() as taken:
+        for _ in range(8 * PER_API_PROCESS + 4 * PER_WORKER):
+            taken.enter_context(psycopg.connect(url))
+        assert query(url, "SELECT 1") == 1
+    assert int(most_processes) * PER_API_PROCESS + 30 * PER_WORKER < int(query(url, "SHOW max_connections"))
 
 
 def test_settings_of_the_caller_win(make_server: MakeServer) -> None:
