@@ -6,8 +6,11 @@ PARALLEL := --numprocesses 8 --dist worksteal
 # What is slow works hard, or shares a big table with others of its file.
 PARALLEL_SLOW := --numprocesses 4 --dist loadfile
 
+# Somebody's settings for other environments than .venv.
+unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_REQUIRE_HASHES PYTHONHOME
+
 .DEFAULT_GOAL := help
-.PHONY: help set-up migrate run run-api run-worker stop-db psql backup restore load bench rescue verify-fcfs chaos mutations protocol check format test test-all test-pooled pin
+.PHONY: help set-up migrate run run-api run-worker stop-db psql backup restore load bench rescue verify-fcfs chaos mutations protocol check format test test-all test-pooled pin wheel
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +75,13 @@ test-all: set-up ## Run the tests that take longer, or prove more than they test
 pin: set-up ## Write the installed versions into constraints.txt
 	$(BIN)/pip freeze --exclude-editable | sed '1i # Every package of a full install, at the version it is tested with. make pin refreshes it.' > constraints.txt
 
+##@ Build
+
+wheel: set-up ## Build the wheel into dist/, to install it elsewhere
+	@rm -rf build dist
+	@$(BIN)/python -m build --quiet --wheel
+	@ls dist/*.whl
+
 ##@ Prove
 
 # Debian's pgbouncer is where an ordinary user's PATH does not lead.
@@ -95,7 +105,7 @@ rescue: set-up ## Kill 200 workers and measure how long their orders stay theirs
 ##@ Measure
 
 bench: set-up ## Measure speed against floors: QUESTION=drain for one, FULL=1 for the larger sizes
-	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/pip install --quiet --requirement bench/requirements.txt
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/pip install --no-user --quiet --requirement bench/requirements.txt
 	@$(BIN)/python -m bench
 
 export SQL TO FROM ORDERS CLIENTS DURATION SEED BREAK FAULTS POOLER REPORT QUESTION FULL

