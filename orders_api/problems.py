@@ -16,7 +16,8 @@ from schema.errors import (
     OutcomeUnknownError,
     StartError,
 )
-from schema.intake.parse import InvalidOrderError, NotJsonError
+from schema.intake.fields import InvalidOrderError
+from schema.intake.json_text import NotJsonError
 from schema.runtime import logs, problem
 from schema.runtime.problem import Problem
 

@@ -10,7 +10,8 @@ from orders_api.database.showing import Showing
 from orders_api.problems import NoOrderIdError
 from orders_api.requests import MAX_BATCH_BYTES, REPLAYED, idempotency_key, json_body
 from schema.errors import OrderNotFoundError
-from schema.intake.parse import parse, parse_batch
+from schema.intake.batch import parse_batch
+from schema.intake.parse import parse
 
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 

@@ -1,6 +1,6 @@
 """Recognise an order as nearly every client writes it, for less than half of what reading any JSON costs.
 
-Returns None when unsure; `schema.intake.parse` then decides.
+Returns None when unsure; `schema.intake.fields` then decides.
 """
 
 import re

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from schema.errors import OrdersError, StartError
-from schema.intake.parse import InvalidOrderError, NotJsonError, parse, parse_row
+from schema.intake.fields import InvalidOrderError
+from schema.intake.json_text import NotJsonError
+from schema.intake.parse import parse, parse_row
 from schema.order import NewOrder
 
 MAX_LINE_BYTES = 1024 * 1024

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from schema.errors import OrdersError
+from schema.intake.batch import parse_batch
 from schema.intake.fast_path import recognise
-from schema.intake.parse import parse_batch
 from schema.order import NewOrder
 
 LINE = b'{"user_id": "ada", "item_ids": ["tea", "a cup"],"total_amount": 20.75}\r\n'

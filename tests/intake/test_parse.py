@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from schema.intake.parse import MAX_ID_LENGTH, MAX_ITEMS, InvalidOrderError, NotJsonError, parse, parse_batch
+from schema.intake.batch import parse_batch
+from schema.intake.fields import MAX_ID_LENGTH, MAX_ITEMS, InvalidOrderError
+from schema.intake.json_text import NotJsonError
+from schema.intake.parse import parse
 
 GOOD: dict[str, Any] = {"user_id": "ada", "item_ids": ["tea"], "total_amount": 1}
 MISSING = object()
