@@ -33,7 +33,9 @@ def exchanges(stage: Stage, size: int) -> float:
 
 def exchange_times(connection: Connection, *, count: int, size: int) -> list[float]:
     """Exchange `size` orders for the next ones, `count` times; return the seconds that each took."""
-    worker = workers.register(connection, host="bench", pid=1, slots=size, lease_seconds=3600)
+    worker = workers.register(
+        connection, host="bench", pid=1, slots=size, lease_seconds=3600, handler="", version=""
+    )
     claims: list[Claim] = []
     took = []
     for free in (size,) * count + (0,):

@@ -31,20 +31,25 @@ EXHAUSTED_STATUS = 3
 LEFT_BEHIND_STATUS = 4
 """Exit status when it had to leave claims to the rescue, because it could not write their end."""
 
+SIMULATED = "simulated"
+"""What the handler is called that only sleeps; each other name has a colon."""
+
 _log = logs.Log(__name__)
 
 
 def register(connection: Connection, *, config: WorkerConfig) -> Registration:
     """Enter this process as a new worker; its id is on every event of this thread from now on."""
+    handler = config.handler or SIMULATED
     registration = workers.register(
         connection,
         host=socket.gethostname(),
         pid=os.getpid(),
         slots=config.concurrency,
         lease_seconds=config.lease_seconds,
+        handler=handler,
+        version=__version__,
     )
     logs.bind(worker_id=registration.worker_id)
-    handler = config.handler or "simulated"
     _log.info("worker_registered", slots=config.concurrency, handler=handler, version=__version__)
     return registration
 

@@ -217,6 +217,12 @@ workers = Table(
     Column("session_lost_at", TIME, comment="Since when that lock has been seen free."),
     Column("dead_at", TIME, comment="When it was declared dead, or left. Final for this id."),
     Column("swept_at", TIME, comment="When, being dead, it was found to hold no order any more."),
+    Column(
+        "handler",
+        Text,
+        comment="What it calls for an order; simulated if it only sleeps; null if from before revision 0008.",
+    ),
+    Column("version", Text, comment="Its release of this project; null if from before revision 0008."),
     PrimaryKeyConstraint("worker_id", name="workers_pkey"),
     CheckConstraint("slots >= 0", name="workers_slots_are_not_negative"),
     CheckConstraint("lease_seconds BETWEEN 0 AND 86400", name="workers_lease_is_in_range"),

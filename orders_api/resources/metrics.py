@@ -1,5 +1,7 @@
 """`GET /metrics`, and the original service's `GET /orders/metrics`."""
 
+from dataclasses import asdict
+
 import falcon
 
 from orders_api.database.pool import Database
@@ -30,6 +32,7 @@ class MetricsResource:
             "oldest_pending_seconds": now.oldest_pending_seconds,
             "live_workers": now.live_workers,
             "live_slots": now.live_slots,
+            "live_handlers": [asdict(each) for each in now.running],
             "paused": now.paused,
         }
 

@@ -17,21 +17,44 @@ class Registration:
     at: datetime
 
 
+HANDLER_LENGTH = 255
+"""How many characters of its handler's name a worker's row has."""
+
 _REGISTER = """
-INSERT INTO workers (worker_id, host, pid, slots, lease_seconds, oldest_claim_at)
-VALUES (%(worker_id)s, %(host)s, %(pid)s, %(slots)s, %(lease_seconds)s, clock_timestamp())
+INSERT INTO workers (worker_id, host, pid, slots, lease_seconds, handler, version, oldest_claim_at)
+VALUES (%(worker_id)s, %(host)s, %(pid)s, %(slots)s, %(lease_seconds)s, %(handler)s, %(version)s,
+        clock_timestamp())
 RETURNING oldest_claim_at
 """
 
 
 def register(
-    connection: Connection, *, host: str, pid: int, slots: int, lease_seconds: float
+    connection: Connection,
+    *,
+    host: str,
+    pid: int,
+    slots: int,
+    lease_seconds: float,
+    handler: str,
+    version: str,
 ) -> Registration:
-    """Insert a new worker under an id that is unique to this start."""
+    """Insert a new worker under an id that is unique to this start.
+
+    `handler` is what it calls for each order (a longer name than `HANDLER_LENGTH` is cut), `version` this
+    project's.
+    """
     worker_id = f"{host[:40]}-{pid}-{secrets.token_hex(6)}"
     (at,) = connection.one(
         _REGISTER,
-        {"worker_id": worker_id, "host": host, "pid": pid, "slots": slots, "lease_seconds": lease_seconds},
+        {
+            "worker_id": worker_id,
+            "host": host,
+            "pid": pid,
+            "slots": slots,
+            "lease_seconds": lease_seconds,
+            "handler": handler[:HANDLER_LENGTH],
+            "version": version,
+        },
     )
     return Registration(worker_id, at)
 

@@ -109,7 +109,9 @@ class QueueMachine(Agreement):
         if len(self.workers) == 8:
             return
         session = self.real.sessions[at]
-        registration = workers.register(session, host="", pid=1, slots=slots, lease_seconds=LEASE_SECONDS)
+        registration = workers.register(
+            session, host="", pid=1, slots=slots, lease_seconds=LEASE_SECONDS, handler="", version=""
+        )
         foretold = self.foretell(at, Queue.register, registration.worker_id, slots, LEASE_SECONDS)
         assert registration == foretold
         self.workers.append(registration.worker_id)

@@ -11,6 +11,7 @@ from tests.rows import Queue
 
 def register(queue: Queue, **named: Any) -> workers.Registration:
     named = {"host": "box", "pid": 1, "slots": 4, "lease_seconds": 10, **named}
+    named = {"handler": "shop:work", "version": "1.2.3", **named}
     return workers.register(queue.connection, **named)
 
 
@@ -27,8 +28,15 @@ def test_registration_describes_the_process_and_dates_its_first_claim(queue: Que
 
     row = queue.worker_row(registration.worker_id)
     assert (row.host, row.pid, row.slots, row.lease_seconds) == ("h" * 300, 77, 3, 2.5)
+    assert (row.handler, row.version) == ("shop:work", "1.2.3")
     assert before <= registration.at == row.oldest_claim_at <= queue.now()
     assert (row.dead_at, row.session_key) == (None, None)
+
+
+def test_handler_of_any_length_is_registered_by_what_a_row_has_room_for(queue: Queue) -> None:
+    registration = register(queue, handler=f"shop.{'é' * 5000}:work")
+
+    assert queue.worker_row(registration.worker_id).handler == f"shop.{'é' * 250}"
 
 
 def test_beat_renews_the_lease_and_forgets_a_lost_session(queue: Queue) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from schema.queue import pause
 from schema.reports import metrics
-from schema.reports.metrics import Percentiles
+from schema.reports.metrics import Percentiles, Running
 from schema.states import Status
 from tests.rows import Queue
 
@@ -108,6 +108,26 @@ def test_only_the_slots_of_living_workers_count(queue: Queue) -> None:
     assert read.estimated_processing_time == 8
 
 
+def test_living_workers_are_counted_by_what_they_run(queue: Queue) -> None:
+    queue.worker("new", slots=4, handler="shop:work", version="2.0")
+    for name in ("one", "two"):
+        queue.worker(name, slots=3, handler="shop:work", version="1.0")
+    queue.worker("trial", handler="simulated", version="2.0")
+    queue.worker("of a release before", slots=8)
+    queue.worker("dead", handler="shop:old", version="0.9", dead_at="now")
+    queue.worker("lapsed", handler="shop:old", version="0.9", lease_seconds=10, heartbeat_at="2001-01-01")
+
+    read = metrics.read(queue.connection, simulated_seconds=2)
+
+    assert read.running == [
+        Running("shop:work", "1.0", workers=2, slots=6),
+        Running("shop:work", "2.0", workers=1, slots=4),
+        Running("simulated", "2.0", workers=1, slots=1),
+        Running(None, None, workers=1, slots=8),
+    ]
+    assert (read.live_workers, read.live_slots) == (5, 19)
+
+
 @pytest.mark.parametrize("slots", [None, 0])
 def test_without_any_slot_one_is_assumed(queue: Queue, slots: int | None) -> None:
     queue.line(3)
@@ -133,6 +153,8 @@ def test_retrying_orders_are_no_part_of_the_estimate(queue: Queue) -> None:
 def test_pause_is_shown(queue: Queue) -> None:
     assert not metrics.read(queue.connection, simulated_seconds=2).paused
     pause.pause(queue.connection)
+    assert metrics.read(queue.connection, simulated_seconds=2).paused
+    queue.worker()
     assert metrics.read(queue.connection, simulated_seconds=2).paused
     queue.connection.execute("DELETE FROM queue")
     assert not metrics.read(queue.connection, simulated_seconds=2).paused

@@ -42,6 +42,10 @@ PROGRAMS = {
     "a failed attempt": """
         INSERT INTO attempts (order_id, attempt, outcome) VALUES (gen_random_uuid(), 1, 'raised')
     """,
+    "a worker's start": """
+        INSERT INTO workers (worker_id, host, pid, slots, lease_seconds, oldest_claim_at)
+        VALUES (gen_random_uuid()::text, 'box', 1, 1, 10, clock_timestamp())
+    """,
     "a heartbeat": "UPDATE workers SET heartbeat_at = clock_timestamp() WHERE worker_id = 'w'",
     "a look at the switch": "SELECT paused_at, requires_revision FROM queue",
     "a key": """

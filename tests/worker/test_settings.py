@@ -13,6 +13,7 @@ from psycopg import conninfo
 
 from schema import __version__, migrate
 from schema.embedded.server import Server
+from schema.reports import metrics
 from schema.runtime.connection import Connection
 from tests.worker.conftest import StartWorker
 
@@ -205,17 +206,21 @@ def test_worker_starts_when_the_database_comes_up_meanwhile(
     assert worker.stop() == 0
 
 
-def test_simulated_handler_on_somebodys_database_is_warned_of(
-    start_worker: StartWorker, wait_until: Callable[..., Any]
+def test_simulated_handler_on_somebodys_database_is_warned_of_and_in_the_metrics(
+    start_worker: StartWorker, database_url: str, wait_until: Callable[..., Any]
 ) -> None:
     simulated = start_worker(ORDERS_HANDLER="", ORDERS_SIMULATED_SECONDS=0)
     real = start_worker()
+    with Connection.open(database_url, name="test") as connection:
+        running = {worker.handler: worker for worker in metrics.read(connection, simulated_seconds=2).running}
 
     wait_until(lambda: "WARNING handler_simulated" in simulated.log)
     assert f"slots=1 handler=simulated version={__version__}" in simulated.log
     assert re.search(r"slots=1 handler=handler_\w+:handle version=", real.log)
     assert simulated.stop() == real.stop() == 0
     assert "handler_simulated" not in real.log
+    assert re.fullmatch(r"handler_\w+:handle simulated", " ".join(sorted(map(str, running))))
+    assert {(worker.version, worker.workers) for worker in running.values()} == {(__version__, 1)}
 
 
 def test_password_is_in_no_message_of_a_worker_that_can_not_log_in(tmp_path: Path, database_url: str) -> None:

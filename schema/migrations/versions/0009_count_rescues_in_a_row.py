@@ -1,7 +1,7 @@
 """Count how many workers in a row died with an order, so that it runs alone after two.
 
 Revision ID: 0009
-Revises: 0007
+Revises: 0008
 
 Programs of the previous revision count no rescues, and claim an order that has to run alone beside others.
 """
@@ -9,7 +9,7 @@ Programs of the previous revision count no rescues, and claim an order that has 
 from alembic import op
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 

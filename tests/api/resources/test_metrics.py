@@ -32,6 +32,23 @@ def test_empty_queue_has_zeros_everywhere(client: TestClient) -> None:
     assert shown["estimated_processing_time"] == 0
 
 
+def test_living_workers_are_shown_with_what_they_run(client: TestClient, connection: Connection) -> None:
+    nobody = client.simulate_get("/metrics").json
+    connection.execute(
+        "INSERT INTO workers (worker_id, slots, handler, version)"
+        " VALUES ('a', 3, 'shop:work', '1.0'), ('b', 1, 'shop:work', '1.0'), ('c', 2, NULL, NULL)"
+    )
+
+    shown = client.simulate_get("/metrics").json
+
+    assert (nobody["live_workers"], nobody["live_slots"], nobody["live_handlers"]) == (0, 0, [])
+    assert (shown["live_workers"], shown["live_slots"]) == (3, 6)
+    assert shown["live_handlers"] == [
+        {"handler": "shop:work", "version": "1.0", "workers": 2, "slots": 4},
+        {"handler": None, "version": None, "workers": 1, "slots": 2},
+    ]
+
+
 def test_both_addresses_give_the_same_answer(client: TestClient, connection: Connection) -> None:
     fill(connection, 3, "pending")
 
