@@ -4,47 +4,20 @@ import re
 import resource
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.api.conftest import Api, StartApi
+from tests.dribbling import dribbling
 
 START = b"POST /orders HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n"
 CONNECTIONS = 810
 """More than one API has room for."""
-
-
-@contextmanager
-def dribbling(
-    port: int, count: int, start: bytes = b"GET / HTTP/1.1\r\nX: "
-) -> Iterator[list[socket.socket]]:
-    """Keep so many connections open, on each of which a request arrives byte by byte and never ends."""
-    over = threading.Event()
-    with ExitStack() as stack:
-        clients: list[socket.socket] = []
-        for _ in range(count):
-            clients.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)))
-            clients[-1].sendall(start)
-
-        def dribble() -> None:
-            while not over.wait(0.5):
-                for client in clients:
-                    with suppress(OSError):
-                        client.send(b"a")
-
-        thread = threading.Thread(target=dribble)
-        thread.start()
-        try:
-            yield clients
-        finally:
-            over.set()
-            thread.join()
 
 
 def answers(api: Api) -> bool:

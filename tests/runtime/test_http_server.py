@@ -2,15 +2,15 @@
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 
 import pytest
 
 from orders_worker.health.probes import Probes
 from schema.runtime.listening import bind
+from tests.dribbling import dribbling
 from tests.probes import Patient, answering
 
 CONNECTIONS = 100
@@ -22,9 +22,12 @@ def probes() -> Iterator[Probes]:
         yield server
 
 
+def port(probes: Probes) -> int:
+    return int(probes.url.rpartition(":")[2])
+
+
 def connect(probes: Probes) -> socket.socket:
-    host, port = probes.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=10)
+    return socket.create_connection(("127.0.0.1", port(probes)), timeout=10)
 
 
 def ask(probes: Probes) -> int:
@@ -50,24 +53,9 @@ def test_clients_that_never_end_their_request_hold_up_nobody_and_are_closed_in_t
 
 
 def test_clients_whose_requests_dribble_shut_no_probe_out(probes: Probes) -> None:
-    over = threading.Event()
-    with ExitStack() as slow:
-        clients = [slow.enter_context(connect(probes)) for _ in range(CONNECTIONS + 5)]
-
-        def dribble() -> None:
-            while not over.wait(0.2):
-                for client in clients:
-                    with suppress(OSError):
-                        client.send(b"a")
-
-        thread = threading.Thread(target=dribble)
-        thread.start()
-        try:
-            assert ask(probes) == 200
-            assert ask(probes) == 200
-        finally:
-            over.set()
-            thread.join()
+    with dribbling(port(probes), CONNECTIONS + 5):
+        assert ask(probes) == 200
+        assert ask(probes) == 200
 
 
 @pytest.mark.parametrize(

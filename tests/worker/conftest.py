@@ -257,6 +257,28 @@ def queue(connection: Connection, wait_until: Callable[..., Any]) -> Queue:
     return Queue(connection, wait_until)
 
 
+class StartBusyWorker(Protocol):
+    def __call__(self, orders: int = ..., **given: Any) -> tuple[Worker, list[UUID]]: ...
+
+
+@pytest.fixture
+def start_busy_worker(
+    start_worker: StartWorker, queue: Queue, notes: Callable[..., Any], wait_until: Callable[..., Any]
+) -> StartBusyWorker:
+    """Start a worker with a slot for each of so many orders, whose handlers then all wait for the gate.
+
+    It takes what `start_worker` takes, and returns the worker and the orders' ids.
+    """
+
+    def start(orders: int = 1, **given: Any) -> tuple[Worker, list[UUID]]:
+        worker = start_worker("handle = gated", ORDERS_CONCURRENCY=orders, **given)
+        order_ids = queue.submit(orders)
+        wait_until(lambda: len(notes("begun")) == orders)
+        return worker, order_ids
+
+    return start
+
+
 @pytest.fixture
 def private_server(store: Path) -> Iterator[Server]:
     """A server of the test's own, which it may stop and kill."""

@@ -5,7 +5,7 @@ import pytest
 
 from schema.queue.cancel import cancel
 from schema.states import Status
-from tests.worker.conftest import Queue, StartWorker
+from tests.worker.conftest import Queue, StartBusyWorker, StartWorker
 
 WAITS_FOR_CANCEL = """
 def handle(order, context):
@@ -59,11 +59,9 @@ def test_agreeing_to_a_cancel_nobody_asked_for_is_a_failed_attempt(
 
 @pytest.mark.slow
 def test_cancelled_order_of_a_killed_worker_is_not_worked_again(
-    start_worker: StartWorker, queue: Queue, notes: Callable[..., Any], wait_until: Callable[..., Any]
+    start_worker: StartWorker, start_busy_worker: StartBusyWorker, queue: Queue, notes: Callable[..., Any]
 ) -> None:
-    worker = start_worker("handle = gated", ORDERS_LEASE_SECONDS=1)
-    order_id = queue.submit_one()
-    wait_until(notes)
+    worker, [order_id] = start_busy_worker(ORDERS_LEASE_SECONDS=1)
     worker.process.kill()
     cancel(queue.connection, order_id)
     start_worker(ORDERS_LEASE_SECONDS=1)

@@ -8,23 +8,21 @@ from psycopg import conninfo
 
 from schema.embedded.server import Server
 from schema.runtime.connection import Connection
-from tests.worker.conftest import Queue, StartWorker
+from tests.worker.conftest import Queue, StartBusyWorker, StartWorker
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
 
 @BOTH
 def test_signal_lets_running_orders_finish_and_claims_nothing_more(
-    start_worker: StartWorker,
+    start_busy_worker: StartBusyWorker,
     queue: Queue,
-    notes: Callable[..., Any],
     open_gate: Callable[..., None],
     wait_until: Callable[..., Any],
     number: int,
 ) -> None:
-    worker = start_worker("handle = gated", ORDERS_CONCURRENCY=2, ignore_sigint=True)
-    queue.submit(3)
-    wait_until(lambda: len(notes("begun")) == 2)
+    worker, _ = start_busy_worker(2, ignore_sigint=True)
+    queue.submit(1)
     worker.send(number)
     wait_until(lambda: "stopping" in worker.log)
     queue.submit(1)
@@ -37,16 +35,10 @@ def test_signal_lets_running_orders_finish_and_claims_nothing_more(
 
 @BOTH
 def test_second_signal_hands_back_without_spending_the_attempt_or_the_place(
-    start_worker: StartWorker,
-    queue: Queue,
-    notes: Callable[..., Any],
-    wait_until: Callable[..., Any],
-    number: int,
+    start_busy_worker: StartBusyWorker, queue: Queue, wait_until: Callable[..., Any], number: int
 ) -> None:
-    worker = start_worker("handle = gated", ORDERS_CONCURRENCY=2, ORDERS_SHUTDOWN_SECONDS=300)
-    first, second = queue.submit(2)
+    worker, [first, second] = start_busy_worker(2, ORDERS_SHUTDOWN_SECONDS=300)
     before = queue.find(first)
-    wait_until(lambda: len(notes("begun")) == 2)
     worker.send(number)
     sent_at = queue.one("SELECT clock_timestamp()")
     wait_until(lambda: queue.one("SELECT clock_timestamp() > %s + INTERVAL '1.1 s'", sent_at))
@@ -60,15 +52,12 @@ def test_second_signal_hands_back_without_spending_the_attempt_or_the_place(
 
 
 def test_two_signals_within_a_second_count_as_one(
-    start_worker: StartWorker,
+    start_busy_worker: StartBusyWorker,
     queue: Queue,
-    notes: Callable[..., Any],
     open_gate: Callable[..., None],
     wait_until: Callable[..., Any],
 ) -> None:
-    worker = start_worker("handle = gated")
-    order_id = queue.submit_one()
-    wait_until(lambda: notes("begun"))
+    worker, [order_id] = start_busy_worker()
     worker.send(signal.SIGINT)
     worker.send(signal.SIGTERM)
     worker.send(signal.SIGINT)
@@ -80,11 +69,9 @@ def test_two_signals_within_a_second_count_as_one(
 
 
 def test_what_outlasts_the_shutdown_time_is_handed_back(
-    start_worker: StartWorker, queue: Queue, notes: Callable[..., Any], wait_until: Callable[..., Any]
+    start_busy_worker: StartBusyWorker, queue: Queue
 ) -> None:
-    worker = start_worker("handle = gated", ORDERS_SHUTDOWN_SECONDS=0.3)
-    order_id = queue.submit_one()
-    wait_until(lambda: notes("begun"))
+    worker, [order_id] = start_busy_worker(ORDERS_SHUTDOWN_SECONDS=0.3)
 
     assert worker.stop() == 0
     assert queue.find(order_id).status == "pending"
@@ -94,14 +81,11 @@ def test_what_outlasts_the_shutdown_time_is_handed_back(
 @pytest.mark.slow
 def test_locked_row_at_the_end_is_left_to_the_rescue(
     start_worker: StartWorker,
+    start_busy_worker: StartBusyWorker,
     queue: Queue,
     connect: Callable[[], Connection],
-    notes: Callable[..., Any],
-    wait_until: Callable[..., Any],
 ) -> None:
-    worker = start_worker("handle = gated", ORDERS_SHUTDOWN_SECONDS=0.1)
-    order_id = queue.submit_one()
-    wait_until(lambda: notes("begun"))
+    worker, [order_id] = start_busy_worker(ORDERS_SHUTDOWN_SECONDS=0.1)
     other = connect()
     with other.transaction():
         other.execute("SELECT FROM orders FOR UPDATE")
@@ -111,12 +95,8 @@ def test_locked_row_at_the_end_is_left_to_the_rescue(
     assert queue.until(order_id, "completed").attempt == 2
 
 
-def test_stopping_worker_says_what_it_waits_for(
-    start_worker: StartWorker, queue: Queue, notes: Callable[..., Any], wait_until: Callable[..., Any]
-) -> None:
-    worker = start_worker("handle = gated", ORDERS_SHUTDOWN_SECONDS=1)
-    order_id = queue.submit_one()
-    wait_until(lambda: notes("begun"))
+def test_stopping_worker_says_what_it_waits_for(start_busy_worker: StartBusyWorker) -> None:
+    worker, [order_id] = start_busy_worker(ORDERS_SHUTDOWN_SECONDS=1)
 
     assert worker.stop() == 0
     (waits,) = re.findall("INFO worker_waits .*", worker.log)
