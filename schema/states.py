@@ -1,7 +1,8 @@
 """The state machine of an order: its states, the moves between them, and which states are final.
 
-The database's CHECK constraints (`schema.tables`) enforce the shape of each state; the statements in
-`schema.queue` enforce the moves. `tests/tables/test_states.py` proves that all three agree, and
+The database's CHECK constraints (`schema.tables`) enforce the shape of each state, and its trigger function
+`orders_tally_update` (migration 0008) that a final one is left by a redrive only, whoever writes; the
+statements in `schema.queue` enforce the other moves. `tests/tables/test_states.py` proves that all agree, and
 `docs/states.md` draws them.
 """
 
@@ -44,7 +45,7 @@ ATTEMPTS_CEILING = 1_000_000
 """No order is claimed more often. The CASE in `queue/endings` ends one there: CHECKs refuse all else."""
 
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
-"""In these states an order has a `finished_at`, and no worker changes it. Only a redrive leads out of one."""
+"""In these states an order has a `finished_at`. The database refuses any move out of one but a redrive."""
 
 
 class Outcome(StrEnum):

@@ -93,10 +93,10 @@ def rename_in_functions(connection: Connection) -> None:
     """Make the functions anew that name a schema by the name that it had before."""
     if not connection.exec_driver_sql(revision.RENAMED).scalar():
         return
-    for each in context.script.iterate_revisions(context.get_context().get_current_heads(), "base"):
+    newest_first = context.script.iterate_revisions(context.get_context().get_current_heads(), "base")
+    for each in reversed(list(newest_first)):
         if make := getattr(each.module, "make_functions", None):
             make(connection)
-            return
 
 
 run()

@@ -401,16 +401,14 @@ def test_patrol_goes_page_by_page_through_all_starts_also_equal_ones(
 ) -> None:
     ghosts = rescue.PATROL_LIMIT * 2 + 5
     queue.connection.execute(
-        "INSERT INTO orders (order_id, user_id, item_ids, total_amount, status, started_at, finished_at)"
-        " SELECT gen_random_uuid(), 'ada', '{tea}', 1, 'completed',"
-        " TIMESTAMPTZ '2001-01-01' + n * CAST(%s AS integer) * INTERVAL '1 second', clock_timestamp()"
+        "INSERT INTO orders (order_id, user_id, item_ids, total_amount, worker_id, started_at, status,"
+        " finished_at)"
+        " SELECT gen_random_uuid(), 'ada', '{tea}', 1, 'nobody',"
+        " TIMESTAMPTZ '2001-01-01' + n * CAST(%s AS integer) * INTERVAL '1 second',"
+        " CASE WHEN n %% 100 = 0 THEN 'processing' ELSE 'completed' END,"
+        " CASE WHEN n %% 100 > 0 THEN clock_timestamp() END"
         " FROM generate_series(1, %s) AS n",
         (step, ghosts),
-    )
-    queue.connection.execute(
-        "UPDATE orders SET status = 'processing', worker_id = 'nobody', finished_at = NULL"
-        " WHERE seq %% 100 = 0",
-        (),
     )
 
     pages = [rescue.patrol(queue.connection, after=None)]

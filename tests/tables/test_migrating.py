@@ -17,6 +17,7 @@ from schema import migrate, revision
 from schema.errors import StatementRefusedError
 from schema.queue import tally
 from schema.runtime.connection import Connection
+from schema.states import Status
 from tests.rows import Queue
 
 FIRST_RELEASE = "0005"
@@ -188,6 +189,21 @@ def test_migration_of_a_large_table_blocks_no_program_of_the_release_before(
         assert {status.value: n for status, n in tally.read(ours).counts.items() if n} == dict(counted)
 
 
+def test_edit_out_of_a_final_state_is_refused_from_revision_0008_on(
+    at: Callable[[str], str], make_queue: type[Queue]
+) -> None:
+    url = at("0008")
+    with Connection.open(url, name="test") as ours:
+        order_id = make_queue(ours).insert("completed")
+        with pytest.raises(StatementRefusedError, match="completed and cancelled orders stay"):
+            make_queue(ours).change(order_id, "status = 'cancelled'")
+
+        command.downgrade(configuration(url), "0007")
+
+        make_queue(ours).change(order_id, "status = 'cancelled'")
+        assert tally.read(ours).counts[Status.CANCELLED] == 1
+
+
 @pytest.mark.direct("its sessions are its own, with settings")
 def test_migration_that_needs_a_table_in_use_lets_others_pass_while_it_waits(
     at: Callable[[str], str],
@@ -296,7 +312,10 @@ def test_schema_that_was_renamed_needs_migrating_and_is_as_before(
     with Connection.open(url, name="test") as ours:
         revision.check(ours)
         make_queue(ours).line(1)
-        assert sum(tally.read(ours).counts.values()) == 3
+        ours.execute("UPDATE orders SET status = 'completed', finished_at = clock_timestamp()")
+        with pytest.raises(StatementRefusedError, match="completed and cancelled orders stay"):
+            ours.execute("UPDATE orders SET status = 'cancelled'")
+        assert tally.read(ours).counts[Status.COMPLETED] == 3
         tally.fold(ours)
         ours.execute("TRUNCATE orders")
         assert sum(tally.read(ours).counts.values()) == 0

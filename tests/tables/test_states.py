@@ -1,18 +1,21 @@
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
-from schema.errors import IllegalMoveError
+from schema.errors import IllegalMoveError, StatementRefusedError
 from schema.order import Fence
-from schema.queue import cancel, completion, redrive, rescue, retries
+from schema.queue import cancel, completion, redrive, rescue, retries, tally
 from schema.queue.redrive import Failed
 from schema.states import FINAL, TRANSITIONS, Outcome, Status
-from tests.rows import Queue
+from tests.rows import SHAPES, Queue
 
 
 def ending(outcome: Outcome) -> Callable[[Any, UUID], Any]:
@@ -144,3 +147,131 @@ def test_exactly_the_final_states_may_have_an_end(queue: Queue, refused: Callabl
     }
 
     assert ended == FINAL
+
+
+SHAPED = sorted({column for shape in SHAPES.values() for column in shape})
+
+MOVE_BY_HAND = """
+UPDATE orders
+SET status = %(status)s,
+    attempt = GREATEST(orders.attempt, %(attempt)s),
+    ({columns}) = ROW ({values})
+WHERE order_id = ANY (%(order_ids)s)
+"""
+
+
+def move(queue: Queue, *order_ids: UUID, to: Status) -> None:
+    """Write by hand what a row of that state holds."""
+    shape = {"attempt": 0, **dict.fromkeys(SHAPED), **SHAPES[to], "attempt_limit": 9}
+    columns = [name for name in SHAPED if name != "attempt"]
+    statement = MOVE_BY_HAND.format(
+        columns=", ".join(columns), values=", ".join(f"%({name})s" for name in columns)
+    )
+    queue.connection.execute(statement, {**shape, "status": to, "order_ids": list(order_ids)})
+
+
+@pytest.mark.parametrize("after", Status)
+@pytest.mark.parametrize("before", Status)
+def test_hand_moves_an_order_anywhere_but_out_of_a_final_state_other_than_by_a_redrive(
+    queue: Queue, refused: Callable[..., str | None], before: Status, after: Status
+) -> None:
+    order_id = queue.insert(before)
+    stood = queue.row(order_id)
+    allowed = before not in FINAL or after in (before, *TRANSITIONS[before].values())
+
+    constraint = refused(lambda: move(queue, order_id, to=after))
+
+    assert constraint == (None if allowed else "orders_final_states_are_final")
+    assert queue.status(order_id) == (after if allowed else before)
+    assert allowed or queue.row(order_id) == stood
+    assert {status: n for status, n in tally.read(queue.connection).counts.items() if n} == {
+        queue.status(order_id): 1
+    }
+
+
+def test_refused_edit_says_what_to_do_instead(queue: Queue) -> None:
+    order_id = queue.insert("completed")
+
+    with pytest.raises(StatementRefusedError, match="completed and cancelled orders stay") as refusal:
+        queue.change(order_id, "status = 'cancelled'")
+
+    assert isinstance(refusal.value.__cause__, psycopg.Error)
+    assert "AND finished_at IS NULL" in str(refusal.value.__cause__.diag.message_hint)
+    assert (refusal.value.table, refusal.value.sqlstate) == ("orders", "23514")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE orders SET status = 'cancelled', finished_at = clock_timestamp(), retry_at = NULL",
+        "UPDATE orders SET status = 'failed', finished_at = clock_timestamp(), retry_at = NULL",
+    ],
+    ids=["cancelled", "failed"],
+)
+def test_edit_of_many_is_refused_whole_when_some_of_them_are_final(queue: Queue, statement: str) -> None:
+    for status in Status:
+        queue.insert(status)
+    stood = queue.snapshot()
+
+    with pytest.raises(StatementRefusedError, match="stay what they are"):
+        queue.connection.execute(statement)
+    assert queue.snapshot() == stood
+
+    queue.connection.execute(f"{statement} WHERE finished_at IS NULL")
+    assert queue.value("SELECT count(*) FROM orders WHERE finished_at IS NULL") == 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        """
+        INSERT INTO orders (order_id, user_id, item_ids, total_amount)
+        SELECT order_id, 'eve', '{tea}', 1 FROM orders
+        ON CONFLICT (order_id) DO UPDATE SET status = 'cancelled'
+        """,
+        """
+        MERGE INTO orders USING (SELECT order_id FROM orders) AS same ON same.order_id = orders.order_id
+        WHEN MATCHED THEN UPDATE SET status = 'cancelled'
+        """,
+        "WITH moved AS (UPDATE orders SET status = 'cancelled' RETURNING 1) SELECT count(*) FROM moved",
+        "UPDATE orders SET status = 'cancelled', order_id = gen_random_uuid()",
+    ],
+    ids=["upsert", "merge", "part of a statement", "with the key"],
+)
+def test_final_state_is_kept_whatever_the_update_is_part_of(queue: Queue, statement: str) -> None:
+    queue.insert("completed")
+
+    with pytest.raises(StatementRefusedError, match="stay what they are"):
+        queue.connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE orders SET user_id = 'eve', last_error = 'seen', finished_at = clock_timestamp()",
+        "UPDATE orders SET status = 'cancelled' WHERE false",
+        "UPDATE orders SET status = status",
+        "DELETE FROM orders",
+        "TRUNCATE orders",
+    ],
+)
+def test_final_orders_may_be_edited_within_their_state_and_deleted(queue: Queue, statement: str) -> None:
+    for status in FINAL:
+        queue.insert(status)
+
+    queue.connection.execute(statement)
+
+    assert queue.value("SELECT count(*) FROM orders WHERE finished_at IS NULL") == 0
+
+
+def test_failed_order_that_a_person_dealt_with_is_completed_as_the_page_says(queue: Queue) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sql.md").read_text()
+    (told,) = re.findall(r"completed \(or cancelled\) by way of the line.*?(?=\n- )", page, re.DOTALL)
+    first, second = re.findall(r"`SET (.*?)`", told, re.DOTALL)
+    order_id = queue.insert("failed", started_at="now", worker_id="w", cancel_requested_at="now")
+
+    with queue.connection.transaction():
+        queue.change(order_id, first)
+        queue.change(order_id, second)
+
+    assert queue.status(order_id) == Status.COMPLETED
