@@ -146,6 +146,17 @@ def connection(connect: Callable[[], Connection]) -> Connection:
     return connect()
 
 
+@pytest.fixture
+def durabilities(connection: Connection) -> Callable[[], list[str]]:
+    """Make the trigger function `see_durability`; return the `synchronous_commit` of each of its runs."""
+    connection.execute("""
+        CREATE TABLE durabilities (value text);
+        CREATE FUNCTION see_durability() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO durabilities VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+    """)
+    return lambda: [value for (value,) in connection.execute("SELECT value FROM durabilities")]
+
+
 Alter = Callable[..., None]
 
 

@@ -24,19 +24,16 @@ def api(start_api: StartApi, pooler: Pooler, database_url: str) -> Api:
 
 
 def test_orders_are_committed_durably_after_any_number_of_wake_ups(
-    api: Api, pooler: Pooler, database_url: str, connection: Connection
+    api: Api, pooler: Pooler, database_url: str, connection: Connection, durabilities: Callable[[], list[str]]
 ) -> None:
-    connection.execute("""
-        CREATE TABLE seen (value text);
-        CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
-        CREATE TRIGGER see AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION see();
-    """)
+    connection.execute(
+        "CREATE TRIGGER see AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION see_durability()"
+    )
 
     for _ in range(10):
         assert api.post().status == 201
 
-    assert connection.execute("SELECT value, count(*) FROM seen GROUP BY value").fetchall() == [("on", 10)]
+    assert durabilities() == ["on"] * 10
     with Connection.open(pooler.through(database_url), name="test") as client:
         assert client.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
 
