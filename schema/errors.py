@@ -87,6 +87,11 @@ class StatementRefusedError(DatabaseError):
         """Whether a table, or the schema it should be in, does not exist."""
         return self.sqlstate in {"42P01", "3F000"}
 
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether the role lacks a privilege, or a policy of row level security keeps it out."""
+        return self.sqlstate == "42501"
+
 
 class OrderNotFoundError(OrdersError):
     """There is no order of that id."""

@@ -26,7 +26,7 @@ from tests.pooler import Pooler
 from tests.programs import missing
 from tests.servers import reachable_folder, temporary_server
 
-pytest_plugins = ["tests.rows"]
+pytest_plugins = ["tests.roles", "tests.rows"]
 
 ROOT = Path(__file__).parent.parent
 TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")

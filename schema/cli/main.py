@@ -22,6 +22,7 @@ _COMMANDS = {
     "resume": "queue.resume",
     "verify-fcfs": "queue.verify_fcfs",
     "recount": "queue.recount",
+    "grants": "grants.grants",
     "db": "database.db",
     "sql": "sql.sql",
 }

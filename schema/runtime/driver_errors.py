@@ -36,6 +36,8 @@ def translated(error: psycopg.Error, *, closed: bool) -> DatabaseError:
         return StatementEndedError(words)
     if isinstance(error, psycopg.errors.UndefinedTable) and TALLY in (error.diag.context or ""):
         words += ": if the schema was renamed, run `orders migrate`"
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        words += ": `orders grants` prints what the role needs"
     return StatementRefusedError(
         words,
         sqlstate=error.sqlstate or "",

@@ -33,7 +33,8 @@ def test_the_terminal_knows_these_commands() -> None:
 
     assert known == {
         "", "run", "migrate", "show", "list", "cancel", "redrive", "import", "pause", "resume", "verify-fcfs",
-        "recount", "sql", "db", "db start", "db stop", "db url", "db psql", "db backup", "db restore",
+        "recount", "grants", "sql", "db", "db start", "db stop", "db url", "db psql", "db backup",
+        "db restore",
     }  # fmt: skip
 
 
