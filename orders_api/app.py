@@ -7,6 +7,7 @@ import falcon
 from orders_api import problems
 from orders_api.database.placing import Placing
 from orders_api.database.pool import Database
+from orders_api.database.readiness import Readiness
 from orders_api.database.showing import Showing
 from orders_api.requests import RequestId
 from orders_api.resources.health import HealthResource, ReadinessResource
@@ -28,5 +29,5 @@ def create_app(
     app.add_route("/orders/metrics", metrics)
     app.add_route("/metrics", metrics)
     app.add_route("/healthz", HealthResource())
-    app.add_route("/readyz", ReadinessResource(database))
+    app.add_route("/readyz", ReadinessResource(Readiness(database)))
     return app

@@ -7,6 +7,7 @@ from typing import Any
 import falcon
 
 from orders_api.database.placing import OrderOutcomeUnknownError
+from orders_api.database.readiness import NotReadyError
 from schema.errors import (
     DatabaseUnavailableError,
     KeyReusedError,
@@ -46,6 +47,10 @@ def _unavailable(_: OrdersError) -> Problem:
     )
 
 
+def _not_ready(error: OrdersError) -> Problem:
+    return Problem(503, str(error), title="Not ready", type="/problems/not-ready", retry=True)
+
+
 _ANSWERS: dict[type[OrdersError], Callable[[Any], Problem]] = {
     NotJsonError: lambda error: Problem(400, str(error), title="Not JSON", type="/problems/not-json"),
     InvalidOrderError: lambda error: Problem(
@@ -72,9 +77,8 @@ _ANSWERS: dict[type[OrdersError], Callable[[Any], Problem]] = {
     KeyReusedError: lambda error: Problem(
         422, str(error), title="Idempotency key reused", type="/problems/idempotency-key-reused"
     ),
-    StartError: lambda error: Problem(
-        503, str(error), title="Not ready", type="/problems/not-ready", retry=True
-    ),
+    NotReadyError: _not_ready,
+    StartError: _not_ready,
 }
 
 

@@ -8,11 +8,12 @@ NEEDED = "0009"
 
 
 class SchemaOutdatedError(StartError):
-    """The database lacks tables or columns that these programs use."""
+    """The database lacks tables or columns that these programs use, or their role finds no table at all."""
 
     def __init__(self, found: str) -> None:
         super().__init__(
             f"the database's schema is at revision {found}, this program needs {NEEDED}: run `orders migrate`"
+            + (", or `orders grants` if its role may not use the schema" if found == "none" else "")
         )
 
 

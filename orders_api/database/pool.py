@@ -9,7 +9,13 @@ from typing import Self
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from schema.errors import DatabaseReadOnlyError, DatabaseUnavailableError, OutcomeUnknownError
+from schema.errors import (
+    DatabaseFullError,
+    DatabaseReadOnlyError,
+    DatabaseUnavailableError,
+    OutcomeUnknownError,
+    StatementRefusedError,
+)
 from schema.runtime import logs
 from schema.runtime.connection import Connection, PooledConnection
 
@@ -23,7 +29,8 @@ class Database:
     """A pool of connections that replaces lost ones by itself and makes no caller wait for long.
 
     `size` is the number of threads that use it. A caller waits at most `wait_seconds` for a connection,
-    which is enough to open a new one, and at most `REPLY_SECONDS` for the reply to a statement.
+    which is enough to open a new one, and at most `REPLY_SECONDS` for the reply to a statement. `suspect` is
+    set when a statement met a full disk or was forbidden; who finds that orders can be stored resets it.
     """
 
     def __init__(self, url: str, *, size: int, wait_seconds: float = WAIT_SECONDS) -> None:
@@ -32,6 +39,7 @@ class Database:
         self._wait_seconds = wait_seconds
         self._away = False
         self._failure: DatabaseUnavailableError | None = None
+        self.suspect = False
         self._pool = ConnectionPool(
             url,
             connection_class=PooledConnection,
@@ -61,10 +69,14 @@ class Database:
         connection = self._take()
         try:
             yield connection
+        except StatementRefusedError as error:
+            self.suspect |= error.is_forbidden
+            raise
         except DatabaseReadOnlyError as error:
             _log.warning("database_is_read_only", error=error)
             raise
         except (DatabaseUnavailableError, OutcomeUnknownError) as error:
+            self.suspect |= isinstance(error, DatabaseFullError)
             _log.warning("statement_failed", error=error)
             raise
         finally:

@@ -2,8 +2,7 @@
 
 import falcon
 
-from orders_api.database.pool import Database
-from schema import revision
+from orders_api.database.readiness import Readiness
 
 
 class HealthResource:
@@ -17,15 +16,14 @@ class HealthResource:
 
 
 class ReadinessResource:
-    """Whether to send requests here: the database answers, and its schema fits this release."""
+    """Whether to send requests here: orders can be stored, in a database that fits this release."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, readiness: Readiness) -> None:
+        self._readiness = readiness
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 200, or a 503 problem with the reason."""
-        with self._database.connection() as connection:
-            revision.check(connection)
+        self._readiness.check()
         resp.media = {"status": "ready"}
 
     on_head = on_get
