@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schema.errors import DatabaseFullError, DatabaseReadOnlyError, StatementEndedError
+from schema.errors import DatabaseFullError, DatabaseReadOnlyError, StatementEndedError, StatementRefusedError
 from schema.runtime import logs
 from schema.runtime.watchdog import Watchdog
 
@@ -68,7 +68,7 @@ class Health:
         return all(
             watchdog.overdue
             if watchdog.error is None
-            else not isinstance(watchdog.error, StatementEndedError)
+            else not isinstance(watchdog.error, StatementEndedError | StatementRefusedError)
             for watchdog in awaited
         )
 
@@ -83,4 +83,7 @@ def _reason(watchdog: Watchdog, name: str, words: str) -> Reason:
         name = "database_read_only"
     elif isinstance(error, DatabaseFullError):
         name = "database_full"
+    elif isinstance(error, StatementRefusedError) and error.is_forbidden:
+        name = "privilege_missing"
+        words = f"the role lacks a privilege, which `orders grants` prints: {words}"
     return Reason(name, f"{words} for {watchdog.seconds:.0f} s", error)

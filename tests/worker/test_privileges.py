@@ -12,6 +12,7 @@ from schema.queue.cancel import cancel
 from schema.runtime.connection import Connection
 from tests.roles import Guarded
 from tests.worker.conftest import NEW_ORDER, Queue, StartWorker
+from tests.worker.health.test_health import address, ask, reasons
 
 HANDLER = """
 from orders_worker.handler import Retry
@@ -100,3 +101,31 @@ def test_worker_of_its_own_role_does_all_its_work(
     assert {line.split()[2] for line in first.warnings + second.warnings} == {"worker_declared_dead"}
     assert "ERROR" not in second.log
     assert "worker_unhealthy" not in first.log + second.log
+
+
+@pytest.mark.parametrize(
+    "privileges",
+    ["UPDATE (status) ON orders", "SELECT ON queue", "SELECT, INSERT, UPDATE, DELETE ON workers"],
+)
+def test_worker_that_loses_a_privilege_says_so_until_it_has_it_again(
+    start_worker: StartWorker,
+    guarded: Guarded,
+    owner: Connection,
+    wait_until: Callable[..., Any],
+    privileges: str,
+) -> None:
+    guarded.grant("worker")
+    worker = start_worker(url=guarded.url_of("worker"), ORDERS_HEALTH_PORT=0)
+    wait_until(lambda: address(worker))
+
+    owner.execute(f"REVOKE {privileges} FROM worker")
+    wait_until(lambda: reasons(worker) == ["privilege_missing"])
+
+    detail = ask(worker)[1]["detail"]
+    assert "`orders grants`" in detail
+    assert "permission denied" not in detail
+    wait_until(lambda: "reasons=privilege_missing" in worker.log)
+    guarded.grant("worker")
+    wait_until(lambda: ask(worker) == (200, {"status": "ready"}))
+    order_id = submit.submit(owner, NEW_ORDER)
+    Queue(owner, wait_until).until(order_id, "completed")

@@ -139,6 +139,11 @@ def test_database_that_answers_no_thread_is_one_ailment_and_not_one_each(patient
             psycopg.errors.QueryCanceled("statement timeout"),
             ["exchange_stalled", "heartbeat_lost", "housekeeping_lost"],
         ),
+        (
+            psycopg.errors.RaiseException("the books of May are closed"),
+            ["exchange_stalled", "heartbeat_lost", "housekeeping_lost"],
+        ),
+        (psycopg.errors.InsufficientPrivilege("permission denied"), ["privilege_missing"]),
     ],
 )
 def test_database_that_answers_every_thread_with_an_error_is_not_away(
