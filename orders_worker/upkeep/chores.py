@@ -66,6 +66,7 @@ class Chores:
         self._patrolled: datetime | None = None
         self._patrol_was_full = False
         self._suspects: list[str] = []
+        self._row_security = False
         self.detector = FailureDetector()
         self.watchdog = Watchdog()
         self.schema = Watchdog(patience_seconds=float("inf"))
@@ -152,9 +153,13 @@ class Chores:
         return False
 
     def _check_triggers(self, connection: Connection) -> None:
-        """Name triggers and rules that can keep our UPDATEs from taking effect, each once."""
+        """Name what can keep our UPDATEs from taking effect, or orders from our sight, each once."""
         suspects = triggers.suspects(connection)
         for name in suspects:
             if name not in self._suspects:
                 _log.warning("trigger_may_undo_updates", trigger=name)
         self._suspects = suspects
+        row_security = triggers.row_security(connection)
+        if row_security and not self._row_security:
+            _log.warning("row_security_may_hide_orders")
+        self._row_security = row_security

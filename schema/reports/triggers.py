@@ -1,4 +1,4 @@
-"""Find what a user has put on `orders` that may undo our statements without an error."""
+"""Find what a user has put on `orders` that may undo our statements, or hide rows, without an error."""
 
 from schema.runtime.connection import Connection
 
@@ -24,3 +24,14 @@ ORDER BY 1
 def suspects(connection: Connection) -> list[str]:
     """Return the names of the triggers and rules that can keep an UPDATE of `orders` from taking effect."""
     return [name for (name,) in connection.execute(SUSPECTS)]
+
+
+ROW_SECURITY = """
+SELECT row_security_active('orders'::regclass)
+"""
+
+
+def row_security(connection: Connection) -> bool:
+    """Tell whether policies decide which orders this role sees and writes."""
+    (is_active,) = connection.one(ROW_SECURITY)
+    return bool(is_active)

@@ -157,6 +157,7 @@ def as_worker(connection: Connection, _: Path) -> None:
     """Run each statement of a worker's: an empty line asks for the same privileges."""
     revision.check(connection)
     triggers.suspects(connection)
+    triggers.row_security(connection)
     me = workers.register(connection, host="h", pid=1, slots=1, lease_seconds=10)
     fence = Fence(uuid7(), 1)
     workers.hold_session(connection, me.worker_id)

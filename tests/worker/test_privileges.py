@@ -129,3 +129,19 @@ def test_worker_that_loses_a_privilege_says_so_until_it_has_it_again(
     wait_until(lambda: ask(worker) == (200, {"status": "ready"}))
     order_id = submit.submit(owner, NEW_ORDER)
     Queue(owner, wait_until).until(order_id, "completed")
+
+
+def test_worker_from_whom_row_level_security_may_hide_orders_warns_of_it_once(
+    start_worker: StartWorker, guarded: Guarded, owner: Connection, wait_until: Callable[..., Any]
+) -> None:
+    guarded.grant("worker")
+    owner.execute("ALTER TABLE orders ENABLE ROW LEVEL SECURITY")
+
+    worker = start_worker(url=guarded.url_of("worker"))
+
+    wait_until(lambda: "WARNING row_security_may_hide_orders" in worker.log)
+    owner.execute("CREATE POLICY all_of_them ON orders TO worker USING (true)")
+    order_id = submit.submit(owner, NEW_ORDER)
+    Queue(owner, wait_until).until(order_id, "completed")
+    assert worker.stop() == 0
+    assert worker.log.count("row_security_may_hide_orders") == 1
