@@ -158,7 +158,9 @@ def as_worker(connection: Connection, _: Path) -> None:
     revision.check(connection)
     triggers.suspects(connection)
     triggers.row_security(connection)
-    me = workers.register(connection, host="h", pid=1, slots=1, lease_seconds=10)
+    me = workers.register(
+        connection, host="h", pid=1, slots=1, lease_seconds=10, handler="shop:work", version="1"
+    )
     fence = Fence(uuid7(), 1)
     workers.hold_session(connection, me.worker_id)
     workers.beat(connection, me.worker_id, held=[], oldest_claim_at=me.at)

@@ -78,9 +78,9 @@ def test_what_fails_for_five_seconds_is_an_ailment_that_names_the_last_error(
     patient.misses(failing, unavailable("connection refused"), seconds=5)
     assert patient.reasons == []
 
-    patient.misses(failing, unavailable("too many connections"), seconds=0.5)
+    patient.misses(failing, unavailable("no route to host"), seconds=0.5)
     assert patient.reasons == [name]
-    assert patient.logged.endswith(" s: DatabaseUnavailableError: too many connections")
+    assert patient.logged.endswith(" s: DatabaseUnavailableError: no route to host")
     assert patient.detail.endswith(" s")
 
     patient.watchdogs[failing].beat()
