@@ -79,6 +79,18 @@ PASTS = {
         _call("register", at=ONE, slots=2),
         _call("register", at=ONE, slots=1),
     ),
+    "one was rescued twice in a row, between others that came back once": (
+        _call("submit", at=ONE),
+        _call("claim_next", at=ONE, **_CLAIM | {"limit": 3}),
+        _call("leave", at=ONE, worker=0),
+        _call("sweep", at=ONE),
+        _call("claim_next", at=ONE, **_CLAIM | {"worker": 1, "free": 2}),
+        _call("end", at=ONE, holder=None, ended=[(1, Outcome.RELEASED, None, 0.0)]),
+        _call("leave", at=ONE, worker=1),
+        _call("sweep", at=ONE),
+        _call("register", at=ONE, slots=2),
+        _call("register", at=ONE, slots=1),
+    ),
     "two workers died long ago, and somebody has one's row locked": (
         _call("leave", at=ONE, worker=0),
         _call("leave", at=ONE, worker=1),
