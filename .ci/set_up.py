@@ -47,7 +47,7 @@ def set_up(wanted: str) -> int:
         return fail(NOT_INSTALLED)
     wheel = install(WHEEL, stderr=subprocess.PIPE)
     if wheel.returncode != 0:
-        if not re.search(NO_WHEEL, wheel.stderr):
+        if not re.search(NO_WHEEL, wheel.stderr) or re.search("Retrying|Could not fetch URL", wheel.stderr):
             print(wheel.stderr, end="", file=sys.stderr)
             return fail(NOT_INSTALLED)
         print(WITHOUT_WHEEL, file=sys.stderr)

@@ -97,12 +97,12 @@ class Grant:
 _FIND_ROLE = """
 SELECT current_database(),
        nspname,
-       has_database_privilege(rolname, current_database(), 'CONNECT'),
-       has_schema_privilege(rolname, pg_namespace.oid, 'USAGE')
+       pg_catalog.has_database_privilege(rolname, current_database(), 'CONNECT'),
+       pg_catalog.has_schema_privilege(rolname, pg_namespace.oid, 'USAGE')
 FROM pg_roles, pg_class
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE rolname = %s
-  AND pg_class.oid = 'orders'::regclass
+  AND pg_class.oid = 'orders'::regclass::oid
 """
 
 
@@ -132,6 +132,7 @@ def apply(connection: Connection, found: list[Grant]) -> None:
     warnings: list[str | None] = []
     connection.add_notice_handler(lambda notice: warnings.append(notice.sqlstate))
     with connection.transaction():
+        connection.execute("SET LOCAL client_min_messages = 'warning'")
         for each in found:
             if not each.needless:
                 _run(connection, each.statement)

@@ -71,9 +71,9 @@ RENAMED = """
 SELECT EXISTS (
     SELECT FROM pg_proc
     JOIN pg_namespace ON pg_namespace.oid = pronamespace
-    WHERE starts_with(proname, 'orders_tally_')
-      AND pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('orders'))
-      AND position(' ' || quote_ident(nspname) || '.tally' IN prosrc) = 0
+    WHERE starts_with(proname::text, 'orders_tally_')
+      AND pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('orders')::oid)
+      AND position(' ' || quote_ident(nspname::text) || '.tally' IN prosrc) = 0
 )
 """
 """Whether a function has other tables in mind than those of the schema that it is in."""

@@ -45,7 +45,7 @@ ATTEMPTS_CEILING = 1_000_000
 """No order is claimed more often. The CASE in `queue/endings` ends one there: CHECKs refuse all else."""
 
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
-"""In these states an order has a `finished_at`. The database refuses any move out of one but a redrive."""
+"""In these states an order has a `finished_at`, and the database refuses to let it out but by a redrive."""
 
 
 class Outcome(StrEnum):

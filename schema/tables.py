@@ -108,7 +108,7 @@ orders = Table(
     Column(
         "rescues",
         Integer,
-        comment="Attempts in a row, its last too, whose workers died; null: none. From 2 on it runs alone.",
+        comment="Workers in a row that died with it up to now; null: none. From 2 on it runs alone.",
     ),
     PrimaryKeyConstraint("order_id", name="orders_pkey"),
     CheckConstraint(_one_of("status", Status), name="orders_status_is_known"),

@@ -70,13 +70,15 @@ class Database:
         try:
             yield connection
         except StatementRefusedError as error:
-            self.suspect |= error.is_forbidden
+            if error.is_forbidden:
+                self.suspect = True
             raise
         except DatabaseReadOnlyError as error:
             _log.warning("database_is_read_only", error=error)
             raise
         except (DatabaseUnavailableError, OutcomeUnknownError) as error:
-            self.suspect |= isinstance(error, DatabaseFullError)
+            if isinstance(error, DatabaseFullError):
+                self.suspect = True
             _log.warning("statement_failed", error=error)
             raise
         finally:
@@ -89,6 +91,8 @@ class Database:
                 connection = self._pool.getconn(deadline - time.monotonic())
             except PoolTimeout as error:
                 self._note(away=True)
+                if isinstance(self._failure, DatabaseReadOnlyError):
+                    raise DatabaseReadOnlyError("there is no server that takes writes") from error
                 raise DatabaseUnavailableError("no connection is free") from error
             if _is_alive(connection):
                 self._note(away=False)
@@ -102,12 +106,13 @@ class Database:
 
     def _note(self, *, away: bool) -> None:
         """Log a change, not every request that meets it."""
+        if not away:
+            self._failure = None
         if away != self._away:
             self._away = away
             if away:
                 _log.warning("database_unavailable", error=self._failure)
             else:
-                self._failure = None
                 _log.info("database_available")
 
 

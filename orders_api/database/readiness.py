@@ -75,10 +75,10 @@ class Readiness:
     def _ask(self) -> OrdersError | None:
         suspect, is_secured = self._database.suspect, False
         try:
-            with self._database.connection() as connection, storing.attempt(connection) as judged:
+            with self._database.connection() as connection, storing.trial(connection) as judged:
                 revision.check(connection)
                 storing.insert_nothing(connection)
-                is_secured = judged
+                is_secured = judged  # Only from here on can a refusal be a policy's.
                 if suspect or is_secured:
                     storing.insert_one(connection)
         except (DatabaseError, StartError) as error:
@@ -86,7 +86,8 @@ class Readiness:
             if isinstance(error, StatementRefusedError | StartError):
                 self._log_change(str(reason), error)  # The pool has logged what may come right by itself.
             return reason
-        self._database.suspect = False
+        if suspect:
+            self._database.suspect = False
         self._log_change(None)
         return None
 

@@ -32,7 +32,7 @@ class MetricsResource:
             "oldest_pending_seconds": now.oldest_pending_seconds,
             "live_workers": now.live_workers,
             "live_slots": now.live_slots,
-            "live_handlers": [asdict(each) for each in now.running],
+            "live_handlers": [asdict(each) for each in now.live_handlers],
             "paused": now.paused,
         }
 

@@ -39,8 +39,8 @@ class Slots:
         return self.count - len(self._running)
 
     def may_start(self, claim: Claim) -> bool:
-        """Tell whether there is room for it: an order that runs alone needs all slots empty."""
-        return self.free > 0 and not (claim.runs_alone and self._running)
+        """Tell whether a free slot may take it: an order that runs alone needs all slots empty."""
+        return not (claim.runs_alone and self._running)
 
     @property
     def running(self) -> list[Attempt]:

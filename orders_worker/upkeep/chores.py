@@ -7,7 +7,7 @@ from datetime import datetime
 
 from orders_worker.upkeep.detector import UNKNOWN, FailureDetector
 from schema import revision
-from schema.errors import DatabaseError, DatabaseFullError, StartError
+from schema.errors import DatabaseError, DatabaseFullError, StartError, StatementRefusedError
 from schema.queue import idempotency, rescue, retries, tally, workers
 from schema.queue.rescue import Rescued
 from schema.reports import triggers
@@ -98,7 +98,11 @@ class Chores:
 
     def _detect(self, connection: Connection) -> None:
         self._detected = UNKNOWN
-        self._detected = self.detector.detect(connection)
+        try:
+            self._detected = self.detector.detect(connection)
+        except StatementRefusedError as error:
+            self.watchdog.fail(error)
+            raise
 
     def _sweep(self, connection: Connection) -> bool:
         rescued: set[Rescued] = set()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from orders_worker.upkeep.chores import Chores
+from schema.errors import DatabaseFullError
 from schema.queue import wake
 from schema.runtime import logs
 from schema.runtime.connection import REPLY_SECONDS, Connection, statement_timeout_seconds
@@ -55,7 +56,8 @@ class Housekeeping:
         return self._tick_at - time.monotonic()
 
     def _failed(self, error: Exception) -> float:
-        self._chores.detector.blind()
+        if not isinstance(error, DatabaseFullError):
+            self._chores.detector.blind()
         self.watchdog.fail(error)
         return self._database.failed(error)
 

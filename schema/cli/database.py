@@ -11,7 +11,7 @@ from schema.embedded import client, dump, locate
 from schema.embedded import restore as restoring
 from schema.embedded.server import Server
 from schema.errors import SettingError, StatementRefusedError
-from schema.intake.files import shown as show_path
+from schema.intake.files import path_text
 from schema.queue import tally
 from schema.runtime import settings
 from schema.runtime.connection import Connection
@@ -74,7 +74,7 @@ def backup(file: Path | None) -> Answer:
     """
     target = (file or Path("backups", f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.dump")).absolute()
     dump.take(client.current(), target)
-    shown = show_path(target)
+    shown = path_text(target)
     lines = [f"Backed up and verified: {shown}", f"To restore it: orders db restore {shlex.quote(shown)}"]
     return Answer(lines, {"file": shown})
 
@@ -89,7 +89,7 @@ def restore(file: Path) -> Answer:
     workers and psql first.
     """
     aside = restoring.restore(client.current(), file, prepare=_prepare)
-    shown = show_path(file)
+    shown = path_text(file)
     drop = shlex.quote(f'DROP DATABASE "{aside}"')
     lines = [
         f"Restored from {shown}",

@@ -15,14 +15,16 @@ from schema.cli.terminal import Answer, answering, example
 )
 @click.option("--api", metavar="ROLE", help="The role of orders-api, and of `orders import`.")
 @click.option("--worker", metavar="ROLE", help="The role of orders-worker.")
-@click.option("--reader", metavar="ROLE", help="A role that only looks.")
+@click.option(
+    "--reader", metavar="ROLE", help="A role that only looks: `orders show`, `list`, `verify-fcfs`."
+)
 @click.option("--apply", "applied", is_flag=True, help="Run them as well.")
 @answering
 def grants(*, api: str | None, worker: str | None, reader: str | None, applied: bool) -> Answer:
     """Print the GRANT statements that roles need.
 
     Give them as the owner of the tables, and again after each `orders migrate`. Nothing is taken away that a
-    role has beside. All other commands are for the owner.
+    role has beside. Commands that no option names are for the owner.
     """
     kinds = ((api, privileges.API), (worker, privileges.WORKER), (reader, privileges.READER))
     wanted = [(role, needed) for role, needed in kinds if role is not None]

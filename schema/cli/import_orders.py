@@ -11,7 +11,7 @@ from schema.cli import session
 from schema.cli.terminal import Answer, answering, example
 from schema.errors import StartError
 from schema.intake import files, importer
-from schema.intake.files import shown
+from schema.intake.files import path_text
 from schema.intake.progress import Imported
 from schema.queue import wake
 
@@ -71,15 +71,15 @@ def import_(file: Path, *, kind: str | None, rejected: Path | None, max_rejected
                 on_chunk=on_chunk,
             )
         except OSError as error:
-            raise StartError(f"{shown(file)}: {error.strerror or error}") from error
+            raise StartError(f"{path_text(file)}: {error.strerror or error}") from error
         finally:
             progress.end()
     known = progress.last is None and done.offset.line > 0
     document = {
-        "file": shown(file),
+        "file": path_text(file),
         "placed": done.placed,
         "rejected": done.rejected,
-        "rejected_file": shown(rejects) if done.rejected else None,
+        "rejected_file": path_text(rejects) if done.rejected else None,
         "imported_before": known,
     }
     lines = _report(done, file, rejects=rejects, known=known)
@@ -88,11 +88,11 @@ def import_(file: Path, *, kind: str | None, rejected: Path | None, max_rejected
 
 def _report(done: Imported, path: Path, *, rejects: Path, known: bool) -> Iterator[str]:
     before = " has been imported before" if known else ""
-    yield f"{shown(path)}{before}: {done.placed:,} orders placed, {done.rejected:,} lines rejected"
+    yield f"{path_text(path)}{before}: {done.placed:,} orders placed, {done.rejected:,} lines rejected"
     if known:
         yield "nothing is done now; --again places its orders once more"
     if done.rejected:
-        yield f"{shown(rejects)} has the rejected lines, with reasons"
+        yield f"{path_text(rejects)} has the rejected lines, with reasons"
 
 
 class _Progress:

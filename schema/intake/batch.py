@@ -14,7 +14,7 @@ from schema.intake.json_text import (
     has_many_values,
     kind,
     marks,
-    shown,
+    quoted,
     text_of,
 )
 from schema.order import NewOrder
@@ -90,7 +90,7 @@ def _submitted(text: str) -> Iterator[NewOrder | dict[str, Any]]:
 def _batch_problems(submitted: dict[str, Any]) -> Iterator[FieldProblem]:
     for name in submitted:
         if name != "orders":
-            yield FieldProblem(shown(name), f"is no field of a batch, {_EXPECTED_BATCH}")
+            yield FieldProblem(quoted(name), f"is no field of a batch, {_EXPECTED_BATCH}")
     orders = submitted.get("orders")
     if "orders" not in submitted:
         yield FieldProblem("orders", f"is missing, {_EXPECTED_BATCH}")

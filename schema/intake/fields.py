@@ -8,7 +8,7 @@ from itertools import chain, islice
 from typing import Any
 
 from schema.errors import OrdersError
-from schema.intake.json_text import SHOWN_LENGTH, Number, kind, shown
+from schema.intake.json_text import SHOWN_LENGTH, Number, kind, quoted
 from schema.order import NewOrder
 
 MAX_ITEMS = 1000
@@ -45,10 +45,10 @@ class InvalidOrderError(OrdersError):
     def __init__(self, problems: Iterable[FieldProblem]) -> None:
         found = iter(problems)
         self.problems = tuple(islice(found, _REPORTED))
-        shown = [f"{problem.field} {problem.detail}" for problem in self.problems]
+        words = [f"{problem.field} {problem.detail}" for problem in self.problems]
         if more := sum(1 for _ in found):
-            shown.append(f"and {more} more")
-        super().__init__("; ".join(shown))
+            words.append(f"and {more} more")
+        super().__init__("; ".join(words))
 
 
 def refuse(problems: Iterator[FieldProblem]) -> None:
@@ -75,7 +75,7 @@ def problems_of(submitted: dict[str, Any]) -> Iterator[FieldProblem]:
             yield FieldProblem(name, f"is missing, {expected}")
     for name in submitted:
         if name not in _CHECKS:
-            yield FieldProblem(shown(name), f"is no field of an order, expected only {', '.join(_CHECKS)}")
+            yield FieldProblem(quoted(name), f"is no field of an order, expected only {', '.join(_CHECKS)}")
 
 
 def _id_problems(name: str, value: Any) -> Iterable[FieldProblem]:

@@ -58,7 +58,7 @@ class UnreadableFileError(StartError):
     """The file as a whole is not one of orders."""
 
 
-def shown(path: Path) -> str:
+def path_text(path: Path) -> str:
     """Return a path as text that can be stored and printed, whatever bytes it has."""
     return os.fsencode(path).decode(errors="backslashreplace")
 

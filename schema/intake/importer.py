@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from schema.errors import OrderNotTakenError, OrdersError, StartError, StatementRefusedError
-from schema.intake.files import Entry, Format, Offset, read, shown
+from schema.intake.files import Entry, Format, Offset, path_text, read
 from schema.intake.progress import Imported, ImportedElsewhereError, ImportStateError, advance, begin
 from schema.intake.rejected import Rejects
 from schema.order import NewOrder
@@ -40,8 +40,8 @@ class TooManyRejectsError(StartError):
 
     def __init__(self, path: Path, done: Imported) -> None:
         super().__init__(
-            f"{shown(path)}: {done.rejected:,} entries up to line {done.offset.line:,} are no orders, so the"
-            f" import stops, {done.placed:,} orders placed: to go on, give the same command with a larger"
+            f"{path_text(path)}: {done.rejected:,} entries up to line {done.offset.line:,} are no orders, so"
+            f" the import stops, {done.placed:,} orders placed: to go on, give the same command with a larger"
             " --max-rejected"
         )
 
@@ -91,7 +91,9 @@ def import_file(
             if done.rejected > max_rejects:
                 raise TooManyRejectsError(path, done)
         if _hash(file) != sha256:
-            raise ImportStateError(f"{shown(path)} was changed while it was imported: put it back as it was")
+            raise ImportStateError(
+                f"{path_text(path)} was changed while it was imported: put it back as it was"
+            )
         finished = replace(done, finished=True)
         advance(connection, done, finished, sha256=sha256)
         return finished
@@ -108,7 +110,7 @@ def _lock(file: BufferedReader, path: Path) -> None:
     NFS locks only what is open for writing. There, too, no order comes twice: `progress.advance` sees to it.
     """
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        raise ImportStateError(f"{shown(path)} can be read only once: save it as a file first")
+        raise ImportStateError(f"{path_text(path)} can be read only once: save it as a file first")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -80,7 +80,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         repeated, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise NotJsonError(f"{shown(repeated)} appears more than once in an object: expected each key once")
+        raise NotJsonError(f"{quoted(repeated)} appears more than once in an object: expected each key once")
     return members
 
 
@@ -106,6 +106,6 @@ def kind(value: Any) -> str:
     return "an object"
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """Quote what the client sent, shortened and in ASCII, so that an answer can always repeat it."""
     return json.dumps(text if len(text) <= SHOWN_LENGTH else text[:SHOWN_LENGTH] + "...")

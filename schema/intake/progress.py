@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schema.errors import StartError
-from schema.intake.files import Offset, shown
+from schema.intake.files import Offset, path_text
 from schema.runtime.connection import Connection
 
 
@@ -90,11 +90,11 @@ def begin(connection: Connection, sha256: bytes, path: Path, *, again: bool) -> 
 
     Raises `ImportStateError` if `path` was last imported with another content, and not to its end.
     """
-    names = {"sha256": sha256, "path": shown(path.absolute())}
+    names = {"sha256": sha256, "path": path_text(path.absolute())}
     changed = connection.execute(_CHANGED, names).fetchone()
     if changed is not None and not again:
         raise ImportStateError(
-            f"{shown(path)} has changed since its import stopped after line {changed[0]:,}: "
+            f"{path_text(path)} has changed since its import stopped after line {changed[0]:,}: "
             "put it back as it was, or import all of it with --again"
         )
     connection.execute(_BEGIN, names)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from schema.errors import StartError
-from schema.intake.files import Entry, shown
+from schema.intake.files import Entry, path_text
 
 
 class RejectsInTheWayError(StartError):
@@ -18,7 +18,7 @@ class RejectsInTheWayError(StartError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"{shown(path)} is there already: move it away, or name another file with --rejected"
+            f"{path_text(path)} is there already: move it away, or name another file with --rejected"
         )
 
 
@@ -83,7 +83,7 @@ class Rejects:
         except OSError as error:
             if error.errno in _NO_FILE:
                 raise RejectsInTheWayError(self._path) from error
-            raise StartError(f"{shown(self._path)}: {error.strerror or error}") from error
+            raise StartError(f"{path_text(self._path)}: {error.strerror or error}") from error
 
 
 _NO_FILE = (errno.EEXIST, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR)

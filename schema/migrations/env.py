@@ -47,7 +47,7 @@ FROM pg_index
 JOIN pg_class ON pg_class.oid = indexrelid
 WHERE NOT indisvalid
   AND relname = ANY (%s)
-  AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('orders'))
+  AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('orders')::oid)
 """
 
 

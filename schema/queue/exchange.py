@@ -23,9 +23,8 @@ class Exchanged:
     `claimed` is in ticket order. `busy` claims are still held, but somebody has their rows locked, or a
     user's trigger or rule keeps them as they are: hand them in again. `lost` claims belong to somebody else
     by now; nothing was written for them. All other finished ones are completed. `at` is the database's time
-    before anything was claimed. `alone_waits` tells that an order that has to run alone was in line then.
-    `suppressed` tells that it found more orders than it claimed: a user's
-    trigger or rule suppresses the claim.
+    before anything was claimed. `alone_waits` tells that an order that has to run alone was in line then,
+    `suppressed` that it found more orders than it claimed: a user's trigger or rule suppresses the claim.
     """
 
     claimed: list[Claim]

@@ -1,9 +1,9 @@
 """The tally: how many orders are in each state and how long they took, known without counting rows.
 
-Triggers append what each statement changed to `tally_changes` (migration 0007), so that no writer waits for
-another. `fold` adds these changes to the one row of `tally`. Both together are exact in every snapshot. The
-row's `floor` keeps readers from changes that are folded, but stay in the index while an open snapshot can
-see them.
+Triggers append what each statement changed to `tally_changes` (migrations 0007 and 0008), so that no
+writer waits for another. `fold` adds these changes to the one row of `tally`. Both together are exact in
+every snapshot. The row's `floor` keeps readers from changes that are folded, but stay in the index while
+an open snapshot can see them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -26,7 +26,7 @@ class Percentiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class LiveHandler:
     """So many living workers, with so many slots, run this handler in this version of ours.
 
     Both are None of workers of a release that did not tell.
@@ -44,10 +44,10 @@ class Metrics:
 
     `average_processing_time` is the mean from insert to completion, 0 when nothing has completed;
     `estimated_processing_time` the time to work off what is pending and processing, if each takes as long in
-    a slot as the last `RECENT` completed. `running` is what the living workers run, by handler and version.
-    Rates are orders a second over the last one or two minutes. `wait` is the time in line and `processing`
-    the time in a slot, of the last `SAMPLE` orders claimed. `oldest_pending_seconds` is how long the first in
-    line has been in it, None when there is none.
+    a slot as the last `RECENT` completed. `live_handlers` is what the living workers run, by handler and
+    version. Rates are orders a second over the last one or two minutes. `wait` is the time in line and
+    `processing` the time in a slot, of the last `SAMPLE` orders claimed. `oldest_pending_seconds` is how long
+    the first in line has been in it, None when there is none.
     """
 
     counts: Mapping[Status, int]
@@ -55,7 +55,7 @@ class Metrics:
     estimated_processing_time: int
     live_workers: int
     live_slots: int
-    running: list[Running]
+    live_handlers: list[LiveHandler]
     paused: bool
     arrival_rate: float
     completion_rate: float
@@ -111,7 +111,7 @@ def read(connection: Connection, *, simulated_seconds: float) -> Metrics:
     `simulated_seconds` is what an order is taken to need in a slot while none has completed.
     """
     now = tally.read(connection)
-    (paused, _, _, workers, slots), *running = connection.execute(_WORKERS).fetchall()
+    (paused, _, _, workers, slots), *handlers = connection.execute(_WORKERS).fetchall()
     waited, took, recently, oldest = connection.one(_TIMES)
     each = _each(now, recently, simulated_seconds=simulated_seconds)
     return Metrics(
@@ -120,7 +120,7 @@ def read(connection: Connection, *, simulated_seconds: float) -> Metrics:
         estimated_processing_time=_estimate(now, each, slots=slots),
         live_workers=workers,
         live_slots=slots,
-        running=[Running(*each) for _, *each in running],
+        live_handlers=[LiveHandler(*each) for _, *each in handlers],
         paused=paused,
         arrival_rate=now.arrival_rate,
         completion_rate=now.completion_rate,

@@ -21,8 +21,12 @@ _INSERT = """
 INSERT INTO orders (order_id, user_id, item_ids, total_amount)
 SELECT gen_random_uuid(), user_id, item_ids, total_amount
 FROM (
-    SELECT user_id, item_ids, total_amount
-    FROM orders
+    (
+        SELECT user_id, item_ids, total_amount
+        FROM orders
+        ORDER BY order_id DESC
+        LIMIT 1
+    )
     UNION ALL
     VALUES ('readyz', '{readyz}'::text[], 0)
 ) AS known
@@ -40,7 +44,7 @@ ON CONFLICT (idempotency_key) DO NOTHING
 
 
 @contextmanager
-def attempt(connection: Connection) -> Iterator[bool]:
+def trial(connection: Connection) -> Iterator[bool]:
     """Yield in a transaction that stores nothing whether row level security judges this role's orders.
 
     No statement in it waits longer than `LOCK_SECONDS` for a lock.

@@ -36,8 +36,8 @@ def translated(error: psycopg.Error, *, closed: bool) -> DatabaseError:
         return StatementEndedError(words)
     if isinstance(error, psycopg.errors.UndefinedTable) and TALLY in (error.diag.context or ""):
         words += ": if the schema was renamed, run `orders migrate`"
-    if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        words += ": `orders grants` prints what the role needs"
+    if isinstance(error, psycopg.errors.InsufficientPrivilege) and "row-level security" not in words:
+        words += ": `orders grants` prints what a role of an API, of workers or of readers needs"
     return StatementRefusedError(
         words,
         sqlstate=error.sqlstate or "",
@@ -79,8 +79,8 @@ def unavailable(error: Exception) -> DatabaseUnavailableError:
     failures = [line for line in lines if line.startswith("- host: ")] or lines[:1]
     if all(map(_DENIED.search, failures)):
         return AccessDeniedError(lines[0])
-    if any(map(_USED_UP.search, failures)):
-        return DatabaseUnavailableError(f"{lines[0]}: {_TO_DO}")
+    if full := next(filter(_USED_UP.search, failures), None):
+        return DatabaseUnavailableError(f"{full.removeprefix('- ')}: {_TO_DO}")
     return DatabaseUnavailableError(lines[0])
 
 

@@ -27,7 +27,7 @@ from schema.queue import (
     retries,
 )
 from schema.queue import workers as workers_module
-from schema.reports import lists, metrics, show
+from schema.reports import lists, metrics, show, storing
 from schema.runtime.connection import Connection
 from tests.rows import Queue
 
@@ -136,6 +136,7 @@ STATEMENTS: dict[str, tuple[str, set[str]]] = {
     "list processing": (lists._PROCESSING, BY_START),
     "chores": (due.DUE, {"orders_due"}),
     "metrics": (metrics._TIMES, BY_START | {"orders_line"}),
+    "an order to try with": (storing._INSERT.replace("%s", "%(limit)s"), BY_KEY),
     "beat": (workers_module._BEAT, BY_KEY),
     "beat with nothing held": (workers_module._BEAT, BY_KEY),
 }

@@ -4,7 +4,7 @@ import pytest
 
 from schema.queue import pause
 from schema.reports import metrics
-from schema.reports.metrics import Percentiles, Running
+from schema.reports.metrics import LiveHandler, Percentiles
 from schema.states import Status
 from tests.rows import Queue
 
@@ -119,11 +119,11 @@ def test_living_workers_are_counted_by_what_they_run(queue: Queue) -> None:
 
     read = metrics.read(queue.connection, simulated_seconds=2)
 
-    assert read.running == [
-        Running("shop:work", "1.0", workers=2, slots=6),
-        Running("shop:work", "2.0", workers=1, slots=4),
-        Running("simulated", "2.0", workers=1, slots=1),
-        Running(None, None, workers=1, slots=8),
+    assert read.live_handlers == [
+        LiveHandler("shop:work", "1.0", workers=2, slots=6),
+        LiveHandler("shop:work", "2.0", workers=1, slots=4),
+        LiveHandler("simulated", "2.0", workers=1, slots=1),
+        LiveHandler(None, None, workers=1, slots=8),
     ]
     assert (read.live_workers, read.live_slots) == (5, 19)
 

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg import conninfo
 
@@ -12,6 +13,7 @@ from orders_api.database.pool import Database
 from schema.embedded.server import Server
 from schema.errors import DatabaseUnavailableError, StartError
 from schema.runtime.connection import Connection
+from schema.runtime.driver_errors import unavailable
 from tests.servers import temporary_server
 
 TO_DO = "its connections are used up: end programs, lower ORDERS_API_PROCESSES or ORDERS_HANDLER_CONNECTIONS"
@@ -99,3 +101,18 @@ def test_api_whose_pool_gets_no_connection_logs_why(
 
     (record,) = [record for record in caplog.records if record.msg == "database_unavailable"]
     assert TO_DO in str(vars(record))
+
+
+def test_of_several_hosts_the_one_without_a_connection_left_is_named() -> None:
+    error = psycopg.OperationalError(
+        "connection refused\n"
+        "Multiple connection attempts failed. All failures were:\n"
+        "- host: 'full', port: 5432: FATAL:  sorry, too many clients already\n"
+        "- host: 'down', port: 5432: connection refused"
+    )
+
+    words = str(unavailable(error))
+
+    assert TO_DO in words
+    assert "too many clients already" in words
+    assert "down" not in words

@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from schema import migrate, revision
-from schema.errors import StatementRefusedError
+from schema.errors import StartError, StatementRefusedError
 from schema.queue import tally
 from schema.runtime.connection import Connection
 from schema.states import Status
@@ -277,6 +277,36 @@ def test_index_whose_building_broke_off_is_built_anew(
 
     assert is_valid(builder, "orders_due") == (True,)
     assert is_valid(builder, "users") == (False,), "somebody else may be building it"
+
+
+@pytest.mark.direct("an index is built outside of a transaction")
+def test_migration_whose_index_broke_off_goes_through_when_it_is_given_again(
+    at: Callable[[str], str],
+    connected: Callable[[], psycopg.Connection[Any]],
+    in_thread: Callable[..., Any],
+    wait_until: Callable[..., Any],
+) -> None:
+    url = at("0008")
+    forgotten, watching = connected(), connected()
+    forgotten.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM queue")
+    building = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        " AND query LIKE 'CREATE INDEX CONCURRENTLY%orders_alone%' AND wait_event_type = 'Lock'"
+    )
+
+    running = in_thread(migrate.upgrade, url)
+    (builder,) = wait_until(lambda: watching.execute(building).fetchone())
+    watching.execute("SELECT pg_cancel_backend(%s)", [builder])
+    with pytest.raises(StartError):
+        running.result(timeout=30)
+    assert is_valid(watching, "orders_alone") == (False,)
+    forgotten.execute("ROLLBACK")
+
+    migrate.upgrade(url)
+
+    assert is_valid(watching, "orders_alone") == (True,)
+    with Connection.open(url, name="test") as ours:
+        assert revision.check(ours) == revision.NEEDED
 
 
 def is_valid(connection: psycopg.Connection[Any], index: str) -> Any:

@@ -212,7 +212,8 @@ def test_simulated_handler_on_somebodys_database_is_warned_of_and_in_the_metrics
     simulated = start_worker(ORDERS_HANDLER="", ORDERS_SIMULATED_SECONDS=0)
     real = start_worker()
     with Connection.open(database_url, name="test") as connection:
-        running = {worker.handler: worker for worker in metrics.read(connection, simulated_seconds=2).running}
+        found = metrics.read(connection, simulated_seconds=2).live_handlers
+        running = {each.handler: each for each in found}
 
     wait_until(lambda: "WARNING handler_simulated" in simulated.log)
     assert f"slots=1 handler=simulated version={__version__}" in simulated.log

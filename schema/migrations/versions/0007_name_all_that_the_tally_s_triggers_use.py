@@ -42,7 +42,7 @@ def make_functions(connection: Connection, *, named: bool = True) -> None:
         connection.exec_driver_sql(function, execution_options={"no_parameters": True})
 
 
-SCHEMA = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'orders'::regclass"
+SCHEMA = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'orders'::regclass::oid"
 
 NAMES = ("orders_tally_insert", "orders_tally_update", "orders_tally_delete", "orders_tally_truncate")
 

@@ -54,7 +54,7 @@ ALTER TABLE workers
     DROP COLUMN version
 """
 
-SCHEMA = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'orders'::regclass"
+SCHEMA = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'orders'::regclass::oid"
 
 # No table is locked: statements under way go on with the function of before, which counts the same.
 FUNCTION = """

@@ -15,6 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    # Committed before the index is built, and done again if that is broken off.
     op.execute(UPGRADE)
     with op.get_context().autocommit_block():
         op.execute(
@@ -29,8 +30,8 @@ def downgrade() -> None:
 
 UPGRADE = """
 ALTER TABLE orders
-    ADD COLUMN rescues integer;
+    ADD COLUMN IF NOT EXISTS rescues integer;
 
 COMMENT ON COLUMN orders.rescues IS
-    'Attempts in a row, its last too, whose workers died; null: none. From 2 on it runs alone.';
+    'Workers in a row that died with it up to now; null: none. From 2 on it runs alone.';
 """
