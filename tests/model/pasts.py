@@ -60,6 +60,12 @@ PASTS = {
         _call("pass_time", seconds=1.0),
         *_REJECTED,
     ),
+    "an order had failed, was redriven, and was cancelled when the clock had been set back": (
+        *_REJECTED,
+        _call("redrive_failed", at=ONE, prefix=None, again=False, attempts=2),
+        _call("pass_time", seconds=-3.0),
+        _call("cancel", at=ONE, order=0),
+    ),
     "a session was seen to be lost": _LOST_SESSION,
     "a session was seen to be lost two seconds ago": (*_LOST_SESSION, _call("pass_time", seconds=2.0)),
     "a worker died with all orders": (
