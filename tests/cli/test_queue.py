@@ -124,6 +124,7 @@ def test_findings_come_as_one_document(facts: Facts, connection: Connection) -> 
         "claims": 2,
         "orders": 2,
         "unjudged": 0,
+        "passed_alone": 0,
         "double_starts": [],
         "shared_tickets": [],
     }
@@ -132,6 +133,7 @@ def test_findings_come_as_one_document(facts: Facts, connection: Connection) -> 
         "seq": 1,
         "queued_at": "2026-01-01T00:00:00.000000Z",
         "started_at": "2026-01-01T00:00:06.000000Z",
+        "runs_alone": False,
     }
     assert inversion["passer"]["order_id"] == str(second)
 
