@@ -144,8 +144,12 @@ def test_full_disk_is_called_one_and_no_lost_connection(
 
 
 def test_level_of_the_log_is_a_setting(start_worker: StartWorker, queue: Queue) -> None:
+    # Behind a pooler the log would tell when it is there.
     worker = start_worker(
-        "def handle(order, context): raise ValueError", ORDERS_LOG_LEVEL="error", ORDERS_MAX_ATTEMPTS=1
+        "def handle(order, context): raise ValueError",
+        ready=False,
+        ORDERS_LOG_LEVEL="error",
+        ORDERS_MAX_ATTEMPTS=1,
     )
 
     queue.until(queue.submit_one(), "failed")
