@@ -8,6 +8,7 @@ table has everybody else wait behind it. After `LOCK_SECONDS` of that it fails w
 
 import math
 import time
+from contextlib import ExitStack
 
 from alembic import context
 from sqlalchemy import Connection, event
@@ -30,7 +31,8 @@ PAUSE_SECONDS = 0.2
 # SET LOCAL, because that works behind a pooler too.
 LIMITS = f"""
 SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s';
-SET LOCAL lock_timeout = '{TRY_MILLISECONDS}ms'
+SET LOCAL lock_timeout = '{TRY_MILLISECONDS}ms';
+SET LOCAL idle_in_transaction_session_timeout = 0
 """
 
 LOCK_NOT_AVAILABLE = "55P03"
@@ -58,12 +60,16 @@ def run() -> None:
     event.listen(way, "begin", lambda connection: connection.exec_driver_sql(LIMITS))
     with way.connect() as connection:
         context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
-        lock = SESSION_LOCK if is_direct(connection) else POOLED_LOCK
+        direct = is_direct(connection)
+        lock = SESSION_LOCK if direct else POOLED_LOCK
         give_up_at = math.inf
         while True:
             try:
-                with context.begin_transaction():
-                    if connection.exec_driver_sql(lock).scalar():
+                with ExitStack() as held:
+                    # Behind a pooler no session is ours for long: a transaction of its own keeps the lock.
+                    keeper = connection if direct else held.enter_context(way.begin())
+                    held.enter_context(context.begin_transaction())
+                    if keeper.exec_driver_sql(lock).scalar():
                         give_up_at = min(give_up_at, time.monotonic() + LOCK_SECONDS)
                         rebuild_indexes(connection)
                         context.run_migrations()
